@@ -1,0 +1,34 @@
+# Everything runs in a virtual environment of its own, made where there is none.
+#   make demo    the main job on real HTTP, against a server that starts cold
+#   make test    style, types and tests
+#   make bench   what a guarded call costs, beside its peers
+PYTHON ?= python3
+VENV ?= .venv
+RUN := env -u PYTHONPATH $(VENV)/bin/python
+
+.PHONY: demo test lint unit bench clean
+demo: $(VENV)/ready-demo
+	$(RUN) examples/demo/main.py
+
+test: lint unit
+
+lint: $(VENV)/ready-lint
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+unit: $(VENV)/ready-test
+	$(RUN) -m pytest -n 2
+
+bench: $(VENV)/ready-bench
+	$(RUN) benchmarks/overhead.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per extra: made anew when setup.py changes, so that a second run installs nothing.
+$(VENV)/ready-%: setup.py | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,86 @@
+"""The call in progress: what a guarded function hands down to the guarded functions that it calls.
+
+That is its deadline and its cut-off, and nothing else. It also remembers which policies it holds, so that entering one
+of them again (recursion, a shared policy) passes through.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections.abc import Callable
+from contextvars import ContextVar
+
+FOREVER = float("inf")
+
+
+class CutOff:
+    """A way to give a call up from outside: whoever waits for it is told.
+
+    `parent`, where given, cuts this one too.
+    """
+
+    __slots__ = ("_lock", "_parent", "_watchers", "is_cut")
+
+    def __init__(self, parent: CutOff | None = None) -> None:
+        self.is_cut = False
+        self._lock = allocate_lock()
+        self._watchers: list[Callable[[], None]] = []
+        self._parent = parent
+        if parent is not None:
+            parent.watch(self.cut)
+
+    def watch(self, tell: Callable[[], None]) -> None:
+        """Calls `tell` when it is cut, in the thread that cuts; at once where it is cut already."""
+        with self._lock:
+            if not self.is_cut:
+                self._watchers.append(tell)
+                return
+        tell()
+
+    def unwatch(self, tell: Callable[[], None]) -> None:
+        """Forgets one watcher."""
+        with self._lock:
+            if tell in self._watchers:
+                self._watchers.remove(tell)
+
+    def cut(self) -> None:
+        """Gives the call up. Again: no effect."""
+        with self._lock:
+            if self.is_cut:
+                return
+            self.is_cut = True
+            watchers, self._watchers = self._watchers, []
+        for tell in watchers:
+            tell()
+
+    def close(self) -> None:
+        """Lets go of the parent when the call is over."""
+        if self._parent is not None:
+            self._parent.unwatch(self.cut)
+
+
+class Call:
+    """One guarded call in progress.
+
+    `deadline` is an instant of the clock or FOREVER; `cut_off` may be None; `held` are the policies that this call or
+    one above it has entered; `active` is False once it has ended, for a context may outlive its call.
+    """
+
+    __slots__ = ("active", "cut_off", "deadline", "held")
+
+    def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
+                 held: frozenset[object] = frozenset()) -> None:
+        self.deadline = deadline
+        self.cut_off = cut_off
+        self.held = held
+        self.active = True
+
+
+_in_progress: ContextVar[Call | None] = ContextVar("llm_guard_call", default=None)
+
+#: The innermost call in progress in this context, or None.
+in_progress = _in_progress.get
+#: Makes a call the innermost one; the token returned goes to `end`.
+begin = _in_progress.set
+#: Makes the one before it the innermost again.
+end = _in_progress.reset

@@ -1,0 +1,52 @@
+"""Checks of options, each raising a `ConfigError` that names the parameter, the value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from llm_guard.errors import ConfigError
+
+
+def number(parameter: str, value: object, *, above: float | None = None, least: float | None = None,
+           most: float | None = None, unit: str = "") -> float:
+    """`value` as a finite float within the bounds: `above` is exclusive, `least` and `most` are inclusive."""
+    bounds = [f"above {above:g}"] if above is not None else []
+    bounds += [f"at least {least:g}"] if least is not None else []
+    bounds += [f"at most {most:g}"] if most is not None else []
+    allowed = " ".join(filter(None, ["a finite number", f"of {unit}" if unit else "", " and ".join(bounds)]))
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(parameter, value, allowed)
+    found = float(value)
+    if (not math.isfinite(found) or (above is not None and found <= above) or (least is not None and found < least)
+            or (most is not None and found > most)):
+        raise ConfigError(parameter, value, allowed)
+    return found
+
+
+def optional_number(parameter: str, value: object, *, above: float | None = None, least: float | None = None,
+                    most: float | None = None, unit: str = "") -> float | None:
+    """The same, where None means "not set"."""
+    return None if value is None else number(parameter, value, above=above, least=least, most=most, unit=unit)
+
+
+def whole(parameter: str, value: object, *, least: int, most: int | None = None) -> int:
+    """`value` as an int from `least` to `most`."""
+    if (isinstance(value, bool) or not isinstance(value, int) or value < least
+            or (most is not None and value > most)):
+        raise ConfigError(parameter, value,
+                          f"a whole number of at least {least}" + (f" and at most {most}" if most is not None else ""))
+    return value
+
+
+def one_of(parameter: str, value: object, allowed: tuple[str, ...]) -> str:
+    """`value`, where it is one of the words allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigError(parameter, value, "one of " + ", ".join(map(repr, allowed)))
+    return value
+
+
+def function(parameter: str, value: object, what: str = "a function") -> None:
+    """Refuses what cannot be called."""
+    if not callable(value):
+        raise ConfigError(parameter, value, what)

@@ -1,0 +1,56 @@
+"""The clock of the machine, on raw locks."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+_LONGEST = threading.TIMEOUT_MAX
+
+
+class SystemWaiter:
+    """A parking spot on one raw lock: taken when made, released by `set`."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return self._lock.acquire()
+        if timeout <= 0:
+            return self._lock.acquire(False)
+        return self._lock.acquire(True, min(timeout, _LONGEST))
+
+    def set(self) -> None:
+        try:
+            self._lock.release()
+        except RuntimeError:  # it was set before
+            pass
+
+
+class SystemClock:
+    """Real time, real waiting, real chance."""
+
+    def __init__(self) -> None:
+        self.random = random.Random()
+        self.now: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = time.time
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(max(0.0, seconds))
+
+    def waiter(self) -> SystemWaiter:
+        return SystemWaiter()
+
+    def spawn(self, function: Callable[[], object], name: str) -> None:
+        threading.Thread(target=function, name=name, daemon=True).start()
+
+    def adopt(self) -> AbstractContextManager[object]:
+        return nullcontext()

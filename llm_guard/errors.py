@@ -1,0 +1,77 @@
+"""What goes wrong, as one tree.
+
+`GuardError` is the root. `ConfigError` comes at decoration. `Rejected` says that a call never started and when to come
+back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up. No error carries a prompt, an
+answer, a key or an argument, and all can be pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class GuardError(Exception):
+    """Root of every error that llm_guard raises of its own."""
+
+    def __reduce__(self) -> tuple[Callable[..., GuardError], tuple[Any, ...]]:
+        # Past __init__, whose keyword arguments pickle's default would not know how to give.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(cls: type[GuardError], args: tuple[Any, ...], state: dict[str, Any]) -> GuardError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(GuardError, ValueError):
+    """An option that cannot work, found where it is given.
+
+    `parameter` is its name, `value` what was given, `allowed` what is allowed.
+    """
+
+    def __init__(self, parameter: str, value: object, allowed: str) -> None:
+        super().__init__(f"{parameter}={value!r} is not allowed: {allowed}")
+        self.parameter = parameter
+        self.value = value
+        self.allowed = allowed
+
+
+class Rejected(GuardError):
+    """The call never started: nothing was sent.
+
+    `policy` names the part that refused it; `retry_after` says in how many seconds it may be worth another try, or is
+    None where nobody knows.
+    """
+
+    def __init__(self, message: str, *, policy: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.policy = policy
+        self.retry_after = retry_after
+
+
+class Saturated(Rejected):
+    """No room in time: the wait at the door reached its bound or the call's deadline."""
+
+
+class QuotaExhausted(Rejected):
+    """The account behind the API has used up its quota; no call is worth making before `retry_after`."""
+
+
+class CallTimeout(GuardError, TimeoutError):
+    """The call ran out of time after it had started.
+
+    `seconds` is the bound that it reached. `still_running` is True where the function could not be stopped and runs on
+    in its worker thread; what it returns is dropped.
+    """
+
+    def __init__(self, message: str, *, seconds: float, still_running: bool = False) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+        self.still_running = still_running
+
+
+class Cancelled(GuardError):
+    """The call was given up by its caller while it waited: at the door, or between two attempts."""

@@ -1,0 +1,65 @@
+"""What a gate is: one condition that an attempt must meet at the door, as pure state that is told the time.
+
+The number is kept apart from its enforcer: a gate says when, `llm_guard.state.line` makes callers wait. A gate's
+methods are called under the line's lock and never wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llm_guard.call import FOREVER
+from llm_guard.errors import Rejected
+from llm_guard.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended: its outcome, how many seconds it ran, and the time limit it ran under, if any."""
+
+    outcome: Outcome
+    seconds: float
+    timeout: float | None = None
+    error: type[BaseException] | None = None
+
+
+class Request:
+    """An attempt at the door.
+
+    `urgent`: a retry, which goes before first attempts. `patience`: how long it waits for a gate that the server's
+    refusals or failures hold closed, in seconds; None where it would rather be refused by an open circuit. `deadline`:
+    the instant by which its call must have ended. `since`: when it came to the door. `permits`: what the gates gave
+    it, in their order, once admitted; `era`: what tells them from permits of before a fork.
+    """
+
+    __slots__ = ("deadline", "era", "gates", "patience", "permits", "since", "urgent")
+
+    def __init__(self, gates: Sequence[Gate], *, urgent: bool = False, patience: float | None = None,
+                 deadline: float = FOREVER) -> None:
+        self.gates = tuple(gates)
+        self.urgent = urgent
+        self.patience = patience
+        self.deadline = deadline
+        self.since = 0.0
+        self.permits: list[Any] = []
+        self.era: object = None
+
+
+class Gate(Protocol):
+    """One condition. `name` is that of its policy; `outlives` says that a permit is kept while a function that ran
+    out of time still runs."""
+
+    name: str
+    outlives: bool
+
+    def ready_at(self, now: float, request: Request) -> float | Rejected:
+        """When to ask again: `now` or earlier means that it may start now; infinity, that something must end first.
+        A `Rejected` refuses it for good."""
+
+    def start(self, now: float, request: Request) -> Any:
+        """Lets it start; returns its permit. Called only right after `ready_at` said so."""
+
+    def end(self, now: float, permit: Any, ending: Ending) -> None:
+        """Takes the permit back. Every permit ends once."""

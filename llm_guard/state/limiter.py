@@ -1,0 +1,101 @@
+"""At most so many at once: the limit as a gate, and a limiter that makes threads wait for it in order."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from llm_guard import checks, clock
+from llm_guard.call import FOREVER
+from llm_guard.errors import Saturated
+from llm_guard.fork import renew_after_fork
+from llm_guard.outcome import IGNORED
+from llm_guard.state.gate import Ending, Gate, Request
+from llm_guard.state.line import Line
+
+_RELEASED = Ending(IGNORED, 0.0)
+
+
+class LimitGate:
+    """A limit on what is in flight. A place is kept until the function has really ended, even one that ran out of
+    time."""
+
+    outlives = True
+
+    def __init__(self, limit: int, name: str = "limiter") -> None:
+        self.name = name
+        self.limit = limit
+        self.in_flight = 0
+        self.peak = 0
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.in_flight = self.peak = 0
+
+    def ready_at(self, now: float, request: Request) -> float:
+        return now if self.in_flight < self.limit else FOREVER
+
+    def start(self, now: float, request: Request) -> None:
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+
+    def end(self, now: float, permit: None, ending: Ending) -> None:
+        self.in_flight -= 1
+
+
+class Limiter:
+    """At most `limit` holders at once, first come, first served: a fair semaphore that hands its places over.
+
+    Use `acquire` and `release`, or a `with` block.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._gate = LimitGate(checks.whole("limit", limit, least=1))
+        self._line = Line()
+        self._gates: tuple[Gate, ...] = (self._gate,)
+        self._era: object = None
+
+    @property
+    def limit(self) -> int:
+        """How many at once; may be set while threads wait. A lower one takes nothing from those inside."""
+        return self._gate.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._gate.limit = checks.whole("limit", limit, least=1)
+        self._line.changed(self._gate)
+
+    @property
+    def in_flight(self) -> int:
+        """How many places are held."""
+        return self._gate.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return self._line.waiting(self._gate)
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Waits for a place; False where none came free within `timeout` seconds."""
+        request = Request(self._gates)
+        try:
+            self._line.enter(request, give_up_at=FOREVER if timeout is None else clock.current().now() + timeout)
+        except Saturated:
+            return False
+        self._era = request.era
+        return True
+
+    def release(self) -> None:
+        """Gives one place back; whoever waits longest has it at once."""
+        if not self._gate.in_flight:
+            raise ValueError("released more often than acquired")
+        self._line.leave(self._era, ((self._gate, None),), _RELEASED)
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"Limiter(limit={self.limit}, in_flight={self.in_flight})"

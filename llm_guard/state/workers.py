@@ -1,0 +1,150 @@
+"""Daemon threads to hand calls to, so that the caller can go on when a call does not end in time.
+
+A worker that has ended its job waits for the next, the last one idle first, and goes after half a minute without one.
+Being daemons they never hold up the end of the interpreter. Context variables go in and come back.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from llm_guard import clock
+from llm_guard.fork import renew_after_fork
+
+#: Seconds after which an idle worker ends.
+IDLE = 30.0
+
+_UNSET = object()
+
+
+class Job:
+    """One call on a worker. It ends once: taken by the caller who waited, or left to itself."""
+
+    __slots__ = ("_afterwards", "_context", "_function", "_lock", "_over", "_waiter", "error", "value")
+
+    def __init__(self, function: Callable[[], Any], waiter: clock.Waiter) -> None:
+        self._function = function
+        self._context = contextvars.copy_context()
+        self._waiter = waiter
+        self._lock = allocate_lock()
+        self._over = False
+        self._afterwards: Callable[[], None] | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it ended within `timeout` seconds."""
+        return self._waiter.wait(timeout)
+
+    def leave(self, afterwards: Callable[[], None]) -> bool:
+        """Gives up waiting: `afterwards` is called by the worker when the function has ended.
+
+        False where it has ended already: then the result is there after all.
+        """
+        with self._lock:
+            if self._over:
+                return False
+            self._afterwards = afterwards
+            return True
+
+    def result(self) -> Any:
+        """What the function returned, or raises what it raised; what it set in context variables is set here too."""
+        for variable, value in self._context.items():
+            if variable.get(_UNSET) is not value:
+                variable.set(value)
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None  # else the traceback, which holds this frame, would hold itself
+        return self.value
+
+    def run(self) -> None:
+        """In the worker: runs the function to its end."""
+        try:
+            self.value = self._context.run(self._function)
+        except BaseException as error:
+            self.error = error
+        with self._lock:
+            self._over = True
+            afterwards = self._afterwards
+        if afterwards is None:
+            self._waiter.set()
+        else:
+            self.value = self.error = None
+            afterwards()
+
+
+class _Worker:
+    """A thread that runs one job after the other."""
+
+    __slots__ = ("_time", "job", "waiter")
+
+    def __init__(self, job: Job, time: clock.Clock) -> None:
+        self.job: Job | None = job
+        self.waiter = time.waiter()
+        self._time = time
+
+    def loop(self, pool: Workers) -> None:
+        while (job := self.job) is not None:
+            self.job = None
+            job.run()
+            del job  # an idle worker keeps nothing of its last call alive
+            self.waiter = self._time.waiter()
+            pool.put_idle(self)
+            if not self.waiter.wait(IDLE) and not pool.take_out(self):
+                self.waiter.wait()  # a job was given to it in the very last moment
+
+
+class Workers:
+    """The workers of one clock."""
+
+    def __init__(self, time: clock.Clock) -> None:
+        self._time = time
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = allocate_lock()
+        self._idle: dict[_Worker, None] = {}
+
+    def start(self, function: Callable[[], Any]) -> Job:
+        """Runs `function` in this thread's context, on a worker; starts one where none is idle."""
+        job = Job(function, self._time.waiter())
+        with self._lock:
+            worker = self._idle.popitem()[0] if self._idle else None
+        if worker is not None:
+            worker.job = job
+            worker.waiter.set()
+        else:
+            worker = _Worker(job, self._time)
+            self._time.spawn(lambda: worker.loop(self), "llm_guard worker")
+        return job
+
+    def put_idle(self, worker: _Worker) -> None:
+        with self._lock:
+            self._idle[worker] = None
+
+    def take_out(self, worker: _Worker) -> bool:
+        """Whether the worker was still idle."""
+        with self._lock:
+            if worker not in self._idle:
+                return False
+            del self._idle[worker]
+            return True
+
+
+_pools: WeakKeyDictionary[clock.Clock, Workers] = WeakKeyDictionary()
+
+
+def workers() -> Workers:
+    """Those of the clock in force."""
+    time = clock.current()
+    pool = _pools.get(time)
+    if pool is None:
+        pool = _pools.setdefault(time, Workers(time))
+    return pool

@@ -1,0 +1,36 @@
+"""What the distribution is called, needs and brings. Tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "demo": ["matplotlib>=3.8"],
+    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100"],
+    "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
+    "bench": ["tenacity>=9", "pybreaker>=1.2"],
+}
+EXTRAS["all"] = sorted({need for needs in EXTRAS.values() for need in needs})
+
+setup(
+    name="llm-guard-flow",
+    version="0.1.0",
+    description="Stackable decorators that carry calls to LLM APIs through cold starts, rate limits and overload.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["llm_guard", "llm_guard.*"]),
+    package_data={"llm_guard": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=["requests>=2.31", "urllib3>=1.26", "backoff>=2.2.1", "circuitbreaker>=2.0"],
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
