@@ -1,0 +1,79 @@
+"""llm_guard: decorators that carry blocking calls to LLM APIs through cold starts, rate limits and overload.
+
+    @ramp_up
+    @bounded(32)
+    @timeout(20)
+    @retry
+    @breaker
+    def ask(prompt: str) -> str: ...
+
+    for answer in map_with_backpressure(ask, prompts): ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llm_guard.errors import CallTimeout, Cancelled, ConfigError, GuardError, QuotaExhausted, Rejected, Saturated
+from llm_guard.llm.signals import outcome_of
+from llm_guard.mapping.executor import BlockingExecutor
+from llm_guard.mapping.mapping import map_with_backpressure
+from llm_guard.mapping.result import Result
+from llm_guard.outcome import Kind, Outcome
+from llm_guard.policies.bounded import bounded
+from llm_guard.policies.breaker import breaker
+from llm_guard.policies.deadline import deadline
+from llm_guard.policies.fallback import fallback
+from llm_guard.policies.ramp_up import ramp_up
+from llm_guard.policies.retry import retry
+from llm_guard.policies.timeout import timeout
+from llm_guard.runtime import reading
+from llm_guard.runtime.stack import Stack, stack
+from llm_guard.runtime.switch import disable, disabled, enable
+from llm_guard.state.bucket import LeakyBucket
+from llm_guard.state.limiter import Limiter
+
+if TYPE_CHECKING:
+    from llm_guard.state.circuit import CircuitOpen
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockingExecutor",
+    "CallTimeout",
+    "Cancelled",
+    "CircuitOpen",
+    "ConfigError",
+    "GuardError",
+    "Kind",
+    "LeakyBucket",
+    "Limiter",
+    "Outcome",
+    "QuotaExhausted",
+    "Rejected",
+    "Result",
+    "Saturated",
+    "Stack",
+    "bounded",
+    "breaker",
+    "deadline",
+    "disable",
+    "disabled",
+    "enable",
+    "fallback",
+    "map_with_backpressure",
+    "ramp_up",
+    "retry",
+    "stack",
+    "timeout",
+]
+
+reading.know_shapes(outcome_of)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CircuitOpen":  # its base class is circuitbreaker's, which is brought in only when needed
+        from llm_guard.state.circuit import CircuitOpen
+
+        return CircuitOpen
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

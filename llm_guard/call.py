@@ -6,9 +6,9 @@ of them again (recursion, a shared policy) passes through.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections.abc import Callable
 from contextvars import ContextVar
+from threading import RLock
 
 FOREVER = float("inf")
 
@@ -23,7 +23,7 @@ class CutOff:
 
     def __init__(self, parent: CutOff | None = None) -> None:
         self.is_cut = False
-        self._lock = allocate_lock()
+        self._lock = RLock()  # a finaliser may cut while this very thread is in here
         self._watchers: list[Callable[[], None]] = []
         self._parent = parent
         if parent is not None:
@@ -63,10 +63,11 @@ class Call:
     """One guarded call in progress.
 
     `deadline` is an instant of the clock or FOREVER; `cut_off` may be None; `held` are the policies that this call or
-    one above it has entered; `active` is False once it has ended, for a context may outlive its call.
+    one above it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts
+    those that guarded functions made right below it.
     """
 
-    __slots__ = ("active", "cut_off", "deadline", "held")
+    __slots__ = ("active", "attempts", "cut_off", "deadline", "held")
 
     def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
                  held: frozenset[object] = frozenset()) -> None:
@@ -74,6 +75,7 @@ class Call:
         self.cut_off = cut_off
         self.held = held
         self.active = True
+        self.attempts = 0
 
 
 _in_progress: ContextVar[Call | None] = ContextVar("llm_guard_call", default=None)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from llm_guard.clock.system import SystemClock
 
-__all__ = ["Clock", "SystemClock", "Waiter", "current", "use"]
+__all__ = ["Clock", "SystemClock", "Waiter", "chance", "current", "use"]
 
 
 class Waiter(Protocol):
@@ -53,8 +53,7 @@ class Clock(Protocol):
         """
 
 
-_system = SystemClock()
-_current: Clock = _system
+_current: Clock = SystemClock()
 
 
 def current() -> Clock:
@@ -71,3 +70,17 @@ def use(clock: Clock) -> Iterator[Clock]:
         yield clock
     finally:
         _current = before
+
+
+class _Chance(Random):
+    """Draws from whichever clock is in force when it is asked."""
+
+    def random(self) -> float:
+        return _current.random.random()
+
+    def getrandbits(self, k: int, /) -> int:
+        return _current.random.getrandbits(k)
+
+
+#: For state that is made under one clock and used under another.
+chance: Random = _Chance()

@@ -58,6 +58,9 @@ class LeakGate:
     def end(self, now: float, permit: None, ending: Ending) -> None:
         """A start cannot be taken back."""
 
+    def is_probe(self, permit: None) -> bool:
+        return False
+
 
 class LeakyBucket:
     """At most `rate` calls a second, evenly spaced: `acquire()` waits its turn.

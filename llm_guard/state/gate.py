@@ -17,30 +17,34 @@ from llm_guard.outcome import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ended: its outcome, how many seconds it ran, and the time limit it ran under, if any."""
+    """How an attempt ended: its outcome, how many seconds it ran, the time limit it ran under, the class of its error,
+    and whether a pace heard of it too."""
 
     outcome: Outcome
     seconds: float
     timeout: float | None = None
     error: type[BaseException] | None = None
+    paced: bool = False
 
 
 class Request:
     """An attempt at the door.
 
     `urgent`: a retry, which goes before first attempts. `patience`: how long it waits for a gate that the server's
-    refusals or failures hold closed, in seconds; None where it would rather be refused by an open circuit. `deadline`:
-    the instant by which its call must have ended. `since`: when it came to the door. `permits`: what the gates gave
+    refusals or failures hold closed, in seconds; None where it would rather be refused by an open circuit. `by_call`: so
+    many of its gates, the first ones, are passed for the whole call. `deadline`: the instant by which its call must
+    have ended. `since`: when it came to the door. `permits`: what the gates gave
     it, in their order, once admitted; `era`: what tells them from permits of before a fork.
     """
 
-    __slots__ = ("deadline", "era", "gates", "patience", "permits", "since", "urgent")
+    __slots__ = ("by_call", "deadline", "era", "gates", "patience", "permits", "since", "urgent")
 
     def __init__(self, gates: Sequence[Gate], *, urgent: bool = False, patience: float | None = None,
-                 deadline: float = FOREVER) -> None:
+                 by_call: int = 0, deadline: float = FOREVER) -> None:
         self.gates = tuple(gates)
         self.urgent = urgent
         self.patience = patience
+        self.by_call = by_call
         self.deadline = deadline
         self.since = 0.0
         self.permits: list[Any] = []
@@ -63,3 +67,6 @@ class Gate(Protocol):
 
     def end(self, now: float, permit: Any, ending: Ending) -> None:
         """Takes the permit back. Every permit ends once."""
+
+    def is_probe(self, permit: Any) -> bool:
+        """Whether that permit let an attempt ask, on behalf of all who wait, if the server is back."""

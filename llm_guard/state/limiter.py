@@ -41,6 +41,9 @@ class LimitGate:
     def end(self, now: float, permit: None, ending: Ending) -> None:
         self.in_flight -= 1
 
+    def is_probe(self, permit: None) -> bool:
+        return False
+
 
 class Limiter:
     """At most `limit` holders at once, first come, first served: a fair semaphore that hands its places over.

@@ -135,7 +135,7 @@ class Line:
     # What follows is called under the lock, unless it says otherwise.
 
     def _append(self, request: Request) -> _Waiting:
-        key = (request.gates, request.patience is None)
+        key = (request.gates, request.by_call, request.patience is None)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(key, request.gates)

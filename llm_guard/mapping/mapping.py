@@ -1,0 +1,236 @@
+"""`map_with_backpressure`: a function over a stream of inputs, on threads, never further ahead than it should be."""
+
+from __future__ import annotations
+
+import contextvars
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, overload
+
+from llm_guard import call, checks, clock
+from llm_guard.call import Call, CutOff
+from llm_guard.errors import ConfigError
+from llm_guard.mapping.crew import Crew
+from llm_guard.mapping.result import Result
+
+T = TypeVar("T")
+R = TypeVar("R")
+Y = TypeVar("Y")
+
+OnError = Literal["raise", "return"]
+
+
+class _Finished(Generic[T, R]):
+    """Where workers put results and the consumer finds them; it knows nothing of the iterator, which may be dropped."""
+
+    def __init__(self, ordered: bool) -> None:
+        self._lock = allocate_lock()
+        self._by_index: dict[int, Result[T, R]] = {}
+        self._in_turn: deque[Result[T, R]] = deque()
+        self._ordered = ordered
+        self._next = 0
+        self._awaited: clock.Waiter | None = None
+
+    def put(self, result: Result[T, R]) -> None:
+        with self._lock:
+            if self._ordered:
+                self._by_index[result.index] = result
+                if result.index != self._next:
+                    return
+            else:
+                self._in_turn.append(result)
+            waiter, self._awaited = self._awaited, None
+        if waiter is not None:
+            waiter.set()
+
+    def ready(self) -> bool:
+        """Whether the next one is there."""
+        return self._next in self._by_index if self._ordered else bool(self._in_turn)
+
+    def take(self) -> Result[T, R]:
+        """The next one, as soon as it is there."""
+        with self._lock:
+            waiter = None if self.ready() else clock.current().waiter()
+            self._awaited = waiter
+        if waiter is not None:
+            waiter.wait()
+        with self._lock:
+            self._next += 1
+            return self._by_index.pop(self._next - 1) if self._ordered else self._in_turn.popleft()
+
+
+class Mapping(Iterator[Y], Generic[T, R, Y]):
+    """The iterator over the results. `close()`, or leaving its `with` block, ends it and waits for what is in flight;
+    dropping it ends it without waiting. Meant for one consumer thread."""
+
+    def __init__(self, function: Callable[[T], R], items: Iterable[T], *, workers: int, ordered: bool, ahead: int,
+                 show: Callable[[Result[T, R]], Y]) -> None:
+        self._function = function
+        self._items: Iterator[T] | None = iter(items)
+        self._input_error: BaseException | None = None
+        self._ahead = ahead
+        self._show = show
+        above = call.in_progress()
+        self._crew = Crew(workers, None if above is None else above.cut_off)
+        self._above = above
+        self._finished: _Finished[T, R] = _Finished(ordered)
+        self._context = contextvars.copy_context()
+        self._pulled = 0
+        self._yielded = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Y:
+        try:
+            self._pull()
+            if self._yielded == self._pulled:
+                raise StopIteration if self._input_error is None else self._input_error
+            result = self._finished.take()
+            self._yielded += 1
+            return self._show(result)
+        except BaseException:
+            self.close()
+            raise
+
+    def _pull(self) -> None:
+        """Takes from the input what there is room for; two at least, and more until the next result is there."""
+        pulled = 0
+        while self._items is not None and self._pulled - self._yielded < self._ahead:
+            if pulled >= 2 and self._finished.ready():
+                return
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._items = None
+            except Exception as error:
+                # It comes at its place: after the results of what lay before it.
+                self._items, self._input_error = None, error
+            else:
+                self._crew.put(_job(self._function, self._pulled, item, self._finished.put, self._crew.cut_off,
+                                    self._above, self._context))
+                self._pulled += 1
+                pulled += 1
+
+    def close(self) -> None:
+        """Ends it: nothing further begins, what waits is given up, what is in flight is waited for."""
+        self._items = self._input_error = None
+        self._pulled = self._yielded
+        self._crew.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        crew = getattr(self, "_crew", None)
+        if crew is not None:
+            crew.stop()
+
+
+def _job(function: Callable[[T], R], index: int, item: T, put: Callable[[Result[T, R]], None], cut_off: CutOff,
+         above: Call | None, context: contextvars.Context) -> Callable[[], None]:
+    def job() -> None:
+        now = clock.current().now
+        began = now()
+        if above is None:
+            tally = Call(cut_off=cut_off)
+        else:  # the mapping is a guarded call's: that one's deadline holds, and what it holds is held
+            tally = Call(above.deadline, cut_off, above.held if above.active else frozenset())
+        value: R | None = None
+        error: BaseException | None = None
+        try:
+            value = context.copy().run(_under, tally, function, item)
+        except BaseException as raised:
+            error = raised
+        put(Result(index, item, value, error, max(1, tally.attempts), now() - began))
+
+    return job
+
+
+def _under(tally: Call, function: Callable[[T], R], item: T) -> R:
+    """Runs in a context of its own, so that what is begun here needs no end."""
+    call.begin(tally)
+    try:
+        return function(item)
+    finally:
+        tally.active = False
+
+
+def _value_or_raise(result: Result[T, R]) -> R:
+    if isinstance(result.error, StopIteration):
+        raise RuntimeError("the mapped function raised StopIteration") from result.error
+    if result.error is not None:
+        raise result.error
+    return result.value  # type: ignore[return-value]  # without an error there is a value
+
+
+def _value_or_error(result: Result[T, R]) -> R | Exception:
+    if isinstance(result.error, Exception):
+        return result.error
+    return _value_or_raise(result)
+
+
+def _result_or_raise(result: Result[T, R]) -> Result[T, R]:
+    _value_or_raise(result)
+    return result
+
+
+def _result(result: Result[T, R]) -> Result[T, R]:
+    if not isinstance(result.error, Exception):
+        _value_or_raise(result)
+    return result
+
+
+@overload
+def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
+                          buffer: int | None = ..., on_error: Literal["raise"] = ...,
+                          results: Literal[False] = ...) -> Mapping[T, R, R]: ...
+
+
+@overload
+def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
+                          buffer: int | None = ..., on_error: Literal["return"],
+                          results: Literal[False] = ...) -> Mapping[T, R, R | Exception]: ...
+
+
+@overload
+def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
+                          buffer: int | None = ..., on_error: OnError = ...,
+                          results: Literal[True]) -> Mapping[T, R, Result[T, R]]: ...
+
+
+def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = 32, ordered: bool = True,
+                          buffer: int | None = None, on_error: OnError = "raise", results: bool = False) -> Any:
+    """Calls `function` with each of `items`, on `workers` threads; an iterator over what comes back.
+
+    The input is taken lazily, in the thread that iterates, never more than `workers + buffer` items ahead of what was
+    yielded (`buffer` None: as many as workers), so it may be endless. With `ordered` the results come in the order of
+    the input, and a slow one holds up the others only when the buffer is full; without it they come as they finish.
+    Each item has exactly one result.
+
+    `on_error`: "raise" raises an item's error at its place, after the results before it, and ends the mapping; "return"
+    yields the error instead of a value. `results=True` yields `Result` objects. An exception of the input itself is
+    raised at its place too. Ending early (an error, Ctrl-C, `close()`, dropping the iterator) begins nothing further,
+    gives up what waits, and lets what is in flight end. Context variables of the caller reach the workers.
+    """
+    checks.function("function", function)
+    checks.whole("workers", workers, least=1)
+    room = workers if buffer is None else checks.whole("buffer", buffer, least=0)
+    checks.one_of("on_error", on_error, ("raise", "return"))
+    for name, value in (("ordered", ordered), ("results", results)):
+        if not isinstance(value, bool):
+            raise ConfigError(name, value, "True or False")
+    if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
+        raise ConfigError("items", type(items).__name__, "an iterable")
+    show: Callable[[Result[T, R]], Any]
+    if on_error == "raise":
+        show = _result_or_raise if results else _value_or_raise
+    else:
+        show = _result if results else _value_or_error
+    return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room, show=show)

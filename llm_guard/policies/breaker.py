@@ -1,0 +1,120 @@
+"""`@breaker`: after too many failures nobody calls for a while; then trials decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from llm_guard import checks, clock
+from llm_guard.errors import ConfigError, Rejected
+from llm_guard.outcome import FAILURES, Kind
+from llm_guard.runtime.door import door
+from llm_guard.runtime.guarded import Guarded
+from llm_guard.runtime.plan import Plan
+from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.reading import Classify
+from llm_guard.state.gate import Ending, Request
+
+if TYPE_CHECKING:
+    from llm_guard.state.circuit import Circuit, CircuitPermit, CircuitSnapshot
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Breaker(Policy):
+    """See `breaker`. It is a gate too, over a circuit."""
+
+    name = "breaker"
+    outlives = False
+
+    def __init__(self, circuit: Circuit, classify: Classify | None) -> None:
+        if classify is not None:
+            checks.function("classify", classify)
+        self.circuit = circuit
+        self._classify = classify
+        self._told = "closed"
+
+    def join(self, plan: Plan, *, by_call: bool) -> None:
+        (plan.call_gates if by_call and plan.has_retry else plan.attempt_gates).append(self)
+        plan.read_with(self._classify)
+
+    def open(self) -> None:
+        """Opens the circuit by hand, for as long as its own opening would last."""
+        self.circuit.force_open(clock.current().now())
+
+    def close(self) -> None:
+        """Closes it by hand, and forgets its votes."""
+        self.circuit.force_closed(clock.current().now())
+        door.changed(self)
+
+    def change(self, now: float) -> tuple[str, str] | None:
+        state = self.circuit.snapshot(now).state
+        told, self._told = self._told, state
+        return None if told == state else (told, state)
+
+    def statistics(self) -> CircuitSnapshot:
+        return self.circuit.snapshot(clock.current().now())
+
+    # As a gate.
+
+    def ready_at(self, now: float, request: Request) -> float | Rejected:
+        patient = request.patience is not None and self not in request.gates[:request.by_call]
+        at = self.circuit.ready_at(now, patient)
+        if isinstance(at, Rejected) or at <= now or request.patience is None:
+            return at
+        gives_up = self.circuit.open_since + request.patience
+        return min(at, gives_up) if now < gives_up else self.circuit.ready_at(now, False)
+
+    def start(self, now: float, request: Request) -> CircuitPermit:
+        return self.circuit.start(now)
+
+    def end(self, now: float, permit: CircuitPermit, ending: Ending) -> None:
+        kind = ending.outcome.kind
+        good: bool | None = None
+        if kind is Kind.SUCCESS:
+            good = True
+        elif kind in FAILURES or (kind is Kind.OVERLOAD and not ending.paced):
+            good = False
+        self.circuit.end(now, permit, good, ending.seconds, clock.chance, ending.error)
+
+    def is_probe(self, permit: CircuitPermit) -> bool:
+        return permit.trial
+
+    def __repr__(self) -> str:
+        return f"breaker({self.circuit.name})"
+
+
+@overload
+def breaker(function: Callable[P, R], /) -> Guarded[P, R]: ...
+
+
+@overload
+def breaker(*, failure_rate: float = ..., window: int | None = ..., window_seconds: float | None = ...,
+            min_calls: int = ..., slow_call: float | None = ..., slow_rate: float = ..., open_for: float = ...,
+            trials: int = ..., name: str | None = ..., classify: Classify | None = ...) -> Breaker: ...
+
+
+def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int | None = None,
+            window_seconds: float | None = None, min_calls: int = 10, slow_call: float | None = None,
+            slow_rate: float = 1.0, open_for: float = 5.0, trials: int = 1, name: str | None = None,
+            classify: Classify | None = None) -> Any:
+    """Opens the circuit when, among at least `min_calls` votes of a sliding window, the share of failures reaches
+    `failure_rate`, or the share of calls slower than `slow_call` seconds reaches `slow_rate`.
+
+    The window is the last `window` calls (20), or the last `window_seconds`. While it is open, calls are refused with
+    `CircuitOpen`; where a `@retry` stands above, they wait instead. After `open_for` seconds (growing x1.6 to 60 s,
+    with jitter) at most `trials` calls at once try it; when as many have succeeded it closes, and a failure opens it
+    again. Votes are attempts below a `@retry`, whole calls above one. Refusals (a rate limit, a loading model) do not
+    vote, but for overload where no `@ramp_up` stands in the stack. `name`: what `circuitbreaker.CircuitBreakerMonitor`
+    lists it as. `classify` replaces the reading of errors and returned values.
+    """
+    if function is not None and not callable(function):
+        raise ConfigError("failure_rate", function, "given by name: breaker(failure_rate=0.5)")
+    from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
+
+    circuit = Circuit(failure_rate=failure_rate, window=window, window_seconds=window_seconds, min_calls=min_calls,
+                      slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
+                      name=name or getattr(function, "__qualname__", None))
+    policy = Breaker(circuit, classify)
+    return policy if function is None else policy(function)

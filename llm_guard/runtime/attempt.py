@@ -1,0 +1,100 @@
+"""What the door gave for an attempt or a call, and the function run on a worker where time bounds it."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llm_guard.call import CutOff
+from llm_guard.errors import CallTimeout
+from llm_guard.outcome import IGNORED
+from llm_guard.runtime.door import door
+from llm_guard.runtime.plan import Timed
+from llm_guard.state.gate import Ending, Gate
+from llm_guard.state.workers import workers
+
+_ENDED_LATE = Ending(IGNORED, 0.0)
+
+
+class Permits:
+    """Permits of one attempt, or of a whole call. Each goes back once.
+
+    Those of gates that outlive a timeout go back only when every function that was left to itself has ended.
+    """
+
+    __slots__ = ("_ended", "_era", "_left_running", "_lock", "_permits")
+
+    def __init__(self, era: object, permits: Sequence[tuple[Gate, Any]]) -> None:
+        self._era = era
+        self._permits = permits
+        self._lock = allocate_lock()
+        self._left_running = 0
+        self._ended = False
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it asked on behalf of all if the server is back."""
+        return any(gate.is_probe(permit) for gate, permit in self._permits)
+
+    def end(self, ending: Ending) -> None:
+        """The attempt, or the call, has ended."""
+        if not self._permits:
+            return
+        with self._lock:
+            self._ended = True
+            some_run = self._left_running > 0
+        door.leave(self._era, [held for held in self._permits if not (some_run and held[0].outlives)], ending)
+
+    def function_left(self) -> None:
+        """A function that holds them runs on by itself."""
+        with self._lock:
+            self._left_running += 1
+
+    def function_ended(self) -> None:
+        """Such a function has ended after all."""
+        with self._lock:
+            self._left_running -= 1
+            last = self._ended and not self._left_running
+        if last:
+            door.leave(self._era, [held for held in self._permits if held[0].outlives], _ENDED_LATE)
+
+
+def run_on_worker(function: Callable[[], Any], seconds: float, cut_off: CutOff, held: Sequence[Permits],
+                  bounds: Sequence[Timed]) -> Any:
+    """Runs `function` on a worker thread and returns or raises what it does.
+
+    After `seconds` its call is cut off, and `CallTimeout` raised. `held` are the permits it runs under, `bounds` the
+    timeouts that count what still runs.
+    """
+    job = workers().start(function)
+
+    def leave() -> bool:
+        for permits in held:
+            permits.function_left()
+        _count(bounds, 1)
+        if job.leave(afterwards):
+            cut_off.cut()
+            return True
+        afterwards()
+        return False
+
+    def afterwards() -> None:
+        _count(bounds, -1)
+        for permits in held:
+            permits.function_ended()
+
+    try:
+        ended = job.wait(seconds)
+    except BaseException:  # an interrupt in the thread that waits
+        leave()
+        raise
+    if not ended and leave():
+        raise CallTimeout(f"no answer within {seconds:.3g} s", seconds=seconds, still_running=True)
+    return job.result()
+
+
+def _count(bounds: Sequence[Timed], change: int) -> None:
+    with door.locked():
+        for bound in bounds:
+            bound.still_running += change

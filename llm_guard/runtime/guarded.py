@@ -1,0 +1,130 @@
+"""A guarded function: looks like the bare one, carries its stack, runs each call through it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+
+from llm_guard.errors import ConfigError
+from llm_guard.events import Listener, Listeners
+from llm_guard.runtime import options, switch
+from llm_guard.runtime.options import Options
+
+if TYPE_CHECKING:
+    from llm_guard.runtime.policy import Policy
+    from llm_guard.runtime.stack import Stack
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class Guarded(Generic[P, R]):
+    """What a policy makes of a function. Called like it; works as a method too (one state for the class).
+
+    `with_options(timeout=60)(...)` makes one call under other settings; `guards` lists the policies, outermost first;
+    `statistics()` tells of each; `on_event(listener)` reports what happens, without payload.
+    """
+
+    __wrapped__: Callable[P, R]
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, function: Callable[P, R], stack: Stack) -> None:
+        functools.update_wrapper(self, function)
+        self.stack = stack
+        self._bare = function
+        self._label = getattr(function, "__qualname__", type(function).__qualname__)
+        self._listeners = Listeners()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if switch.is_off:
+            return self._bare(*args, **kwargs)
+        return self._run(options.NONE, args, kwargs)
+
+    def _run(self, chosen: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        result: R = self.stack.run(self._bare, self._label, args, kwargs, chosen, self._listeners)
+        return result
+
+    def with_options(self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None,
+                     max_refusal_wait: float | None = None, max_wait: float | None = None) -> Callable[P, R]:
+        """This function under other settings, for a call or more: see `llm_guard.runtime.options.Options`."""
+        chosen = Options(timeout, deadline, attempts, max_refusal_wait, max_wait)
+        self.stack.check(chosen)
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return self._bare(*args, **kwargs) if switch.is_off else self._run(chosen, args, kwargs)
+
+        return call
+
+    @property
+    def guards(self) -> tuple[Policy, ...]:
+        """The policies of its stack, outermost first."""
+        return self.stack.policies
+
+    def statistics(self) -> dict[str, Any]:
+        """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
+        return self.stack.statistics()
+
+    def on_event(self, listener: Listener) -> Callable[[], None]:
+        """Tells `listener` of every event of this function; returns what takes it off again."""
+        return self._listeners.add(listener)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self: Guarded[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Guarded[Q, R]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else _Bound(self, instance)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # by reference, as functions are pickled
+
+    def __repr__(self) -> str:
+        names = " ".join(f"@{policy.name}" for policy in self.stack.policies)
+        return f"<guarded {self._label}: {names}>"
+
+
+class _Bound(Guarded[P, R]):
+    """A guarded method of one instance."""
+
+    def __init__(self, guarded: Guarded[Any, R], instance: object) -> None:
+        self.__self__ = instance
+        self.__func__ = guarded
+        functools.update_wrapper(self, guarded, updated=())
+        self.__wrapped__ = guarded._bare.__get__(instance)
+        self.stack = guarded.stack
+        self._bare = self.__wrapped__
+        self._label = guarded._label
+        self._listeners = guarded._listeners
+
+    def __reduce__(self) -> Any:
+        return getattr, (self.__self__, self.__name__)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bound) and self.__self__ is other.__self__ and self.__func__ is other.__func__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__self__), id(self.__func__)))
+
+
+def check_function(function: object) -> None:
+    """Refuses what cannot be guarded, with the reason."""
+    bare: Any = function.func if isinstance(function, partial) else function
+    if isinstance(bare, (classmethod, staticmethod)):
+        raise ConfigError("function", bare, f"a plain function: put the policy beneath @{type(bare).__name__}")
+    if not callable(bare) or inspect.isclass(bare):
+        raise ConfigError("function", bare, "a function")
+    called = getattr(bare, "__call__", None)  # noqa: B004 - what is looked at is its kind
+    for kind in (bare, called):
+        if inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind):
+            raise ConfigError("function", bare, "a blocking function: coroutine functions are not guarded here")
+        if inspect.isgeneratorfunction(kind):
+            raise ConfigError("function", bare, "a function that returns its answer: generator functions, whose work "
+                                                "begins only when they are iterated, are not guarded yet")

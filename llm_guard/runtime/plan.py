@@ -1,0 +1,68 @@
+"""What a stack of policies comes to: the gates, bounds and rules that the runner goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from llm_guard.call import FOREVER
+from llm_guard.errors import ConfigError
+from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.reading import Classify
+from llm_guard.state.gate import Gate
+from llm_guard.state.tries import Rule
+
+
+class Timed(Protocol):
+    """A bound in time whose calls are cut off when it is reached; `still_running` counts those that went on."""
+
+    seconds: float
+    still_running: int
+
+
+class Plan:
+    """A policy adds to it in `join`; afterwards it is only read.
+
+    Gates that hold for an attempt are told from those that hold for the whole call, and so are time bounds. The order
+    of `attempt_gates` is that in which they are asked; a pace comes last, so that it is asked only when all else is
+    ready, and learns only of waits that are its own.
+    """
+
+    __slots__ = ("attempt_gates", "attempt_timeouts", "call_deadlines", "call_gates", "call_timeouts", "classify",
+                 "fallback", "has_retry", "is_empty", "joined", "max_wait", "paces", "policies", "rule", "timeouts")
+
+    def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
+        self.policies = frozenset(policies)
+        self.classify = classify
+        self.call_gates: list[Gate] = []
+        self.attempt_gates: list[Gate] = []
+        self.paces: list[Gate] = []
+        self.call_timeouts: list[Timed] = []
+        self.attempt_timeouts: list[Timed] = []
+        self.call_deadlines: list[Callable[[], float]] = []
+        self.rule: Callable[[], Rule] | None = None
+        self.fallback: Callable[[Exception, tuple[Any, ...], dict[str, Any]], Any] | None = None
+        self.max_wait = FOREVER
+        self.is_empty = not policies
+        retry_at = next((at for at, policy in enumerate(policies) if not policy.repeatable and policy.name == "retry"),
+                        len(policies))
+        self.joined = 0
+        self.has_retry = retry_at < len(policies)
+        for policy in policies:
+            self.joined += 1
+            policy.join(self, by_call=self.joined <= retry_at)
+        self.attempt_gates += self.paces
+        self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
+
+    def read_with(self, classify: Classify | None) -> None:
+        """Sets how ends are read; a stack reads them in one way."""
+        if classify is None or classify is self.classify:
+            return
+        if self.classify is not None:
+            raise ConfigError("classify", classify, "one function for the whole stack, given once")
+        self.classify = classify
+
+    def wait_at_most(self, seconds: float | None) -> None:
+        """Bounds each wait at the door; the shortest bound holds."""
+        if seconds is not None:
+            self.max_wait = min(self.max_wait, seconds)

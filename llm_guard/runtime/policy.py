@@ -1,0 +1,42 @@
+"""What all policies have in common: they decorate, they join a plan, they can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from llm_guard.runtime.guarded import Guarded
+    from llm_guard.runtime.plan import Plan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Policy:
+    """A policy of a stack. One object may decorate many functions: they share its state.
+
+    `name` is what errors and events call it.
+    """
+
+    name = "policy"
+    #: Whether it may stand in one stack more than once, in the shape of different objects.
+    repeatable = True
+
+    def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
+        """Puts this policy on top of `function`'s stack, or begins one."""
+        from llm_guard.runtime.stack import put_on_top  # a stack is made of policies
+
+        return put_on_top(self, function)
+
+    def join(self, plan: Plan, *, by_call: bool) -> None:
+        """Adds its part to `plan`. `by_call`: it stands above the retry, where one call is what it sees."""
+        raise NotImplementedError
+
+    def change(self, now: float) -> tuple[str, str] | None:
+        """The state it was last told to be in and the one it is in now, where they differ."""
+        return None
+
+    def statistics(self) -> Any:
+        """A frozen snapshot of its state."""
+        raise NotImplementedError

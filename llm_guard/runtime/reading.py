@@ -1,0 +1,62 @@
+"""From how a function ended to an outcome.
+
+The user's `classify`, where given, is asked first; then what knows the shapes of HTTP clients and LLM APIs; then the
+rules of this page. An exception that nobody knows is a failure, unless it shows a bug of the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llm_guard.errors import GuardError
+from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
+
+#: Reads an exception or a returned value; None where it has no opinion.
+Classify = Callable[[object], Outcome | Kind | None]
+
+_BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedError, ImportError)
+# What an LLM call most often returns: known at a glance to be no response object.
+_PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
+
+_shapes: Callable[[object], Outcome | None] = lambda end: None  # noqa: E731 - replaced by `know_shapes`
+
+
+def know_shapes(reader: Callable[[object], Outcome | None]) -> None:
+    """Installs what knows the shapes of responses and errors. It stands on a higher floor and is handed down here."""
+    global _shapes
+    _shapes = reader
+
+
+def of_value(value: object, classify: Classify | None) -> Outcome:
+    """The outcome of a call that returned `value`."""
+    if classify is not None and (verdict := _asked(classify, value)) is not None:
+        return verdict
+    if type(value) in _PLAIN:
+        return SUCCESS
+    return _shapes(value) or SUCCESS
+
+
+def of_error(error: BaseException, classify: Classify | None) -> Outcome:
+    """The outcome of a call that raised `error`."""
+    if not isinstance(error, Exception):  # an interrupt or an exit is the caller's own
+        return IGNORED
+    if classify is not None and (verdict := _asked(classify, error)) is not None:
+        return verdict
+    if isinstance(error, GuardError):
+        # Of a guarded function below: running out of time is a fact, a refusal there no verdict on the server here.
+        return TIMEOUT if isinstance(error, TimeoutError) else _shapes(error) or IGNORED
+    verdict = _shapes(error)
+    if verdict is not None:
+        return verdict
+    if isinstance(error, _BUGS):
+        return IGNORED
+    return TIMEOUT if isinstance(error, TimeoutError) else FAILURE
+
+
+def _asked(classify: Classify, end: object) -> Outcome | None:
+    verdict = classify(end)
+    if isinstance(verdict, Kind):
+        return Outcome(verdict)
+    if verdict is None or isinstance(verdict, Outcome):
+        return verdict
+    raise TypeError(f"classify returned {type(verdict).__name__}: it must be an Outcome, a Kind or None")

@@ -1,0 +1,223 @@
+"""The runner: carries one call through its plan, in the caller's thread.
+
+For each attempt: the door admits it, the bare function runs, its end becomes an outcome, the outcome goes to the gates,
+and the retry's rule says what follows. Nothing is held while the call waits at the door or between two attempts, but
+what is meant to be held for the whole call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from llm_guard import call, clock, events
+from llm_guard.call import FOREVER, Call, CutOff
+from llm_guard.errors import Cancelled, Rejected, Saturated
+from llm_guard.outcome import IGNORED, SUCCESS, Outcome
+from llm_guard.runtime import reading
+from llm_guard.runtime.attempt import Permits, run_on_worker
+from llm_guard.runtime.door import door
+from llm_guard.runtime.options import Options
+from llm_guard.runtime.plan import Plan
+from llm_guard.state.gate import Ending, Request
+from llm_guard.state.tries import Tries
+
+
+class Run:
+    """One guarded call."""
+
+    __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline",
+                 "_function", "_held", "_listeners", "_max_wait", "_name", "_plan", "_ran_for", "_time", "_timeout", "_tries")
+
+    def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
+                 listeners: events.Listeners) -> None:
+        self._plan = plan
+        self._function = function
+        self._name = name
+        self._listeners = listeners
+        self._time = clock.current()
+        above = self._above = call.in_progress()
+        self._held = plan.policies if above is None or not above.active else above.held | plan.policies
+        self._cut_off = None if above is None else above.cut_off
+        self._bound_in_time(FOREVER if above is None else above.deadline, options)
+        self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
+        self._tries = self._begin_tries(options)
+        self._attempts = 0  # that started
+        self._ran_for = 0.0  # seconds, without waits
+        self._call_permits = Permits(None, ())  # what is held for the whole call
+
+    def _bound_in_time(self, deadline: float, options: Options) -> None:
+        """The instants by which the call must end, and the seconds that an attempt may take."""
+        now = self._time.now()
+        by_call = [bound.seconds for bound in self._plan.call_timeouts]
+        by_attempt = [bound.seconds for bound in self._plan.attempt_timeouts]
+        if options.timeout is not None:
+            (by_attempt if by_attempt and not by_call else by_call)[:1] = [options.timeout]
+        self._attempt_limit = min(by_attempt, default=FOREVER)
+        self._timeout = min([*by_call, *by_attempt], default=None)
+        cooperative = [bound() for bound in self._plan.call_deadlines]
+        if options.deadline is not None:
+            cooperative.append(options.deadline)
+        self._deadline = min(deadline, now + min([*by_call, *cooperative], default=FOREVER))
+
+    def _begin_tries(self, options: Options) -> Tries | None:
+        if self._plan.rule is None:
+            return None
+        rule = self._plan.rule()
+        if options.attempts is not None:
+            rule = replace(rule, attempts=options.attempts)
+        if options.max_refusal_wait is not None:
+            rule = replace(rule, max_refusal_wait=options.max_refusal_wait)
+        return Tries(rule, self._time.random, paced=bool(self._plan.paces))
+
+    def go(self) -> Any:
+        """Makes the call: returns what the function returned, or raises what ended it."""
+        ending = Ending(IGNORED, 0.0)
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            while (permits := self._admit()) is not None:
+                if self._attempts and error is None:
+                    _close(value)
+                value, error, ending = self._make(permits)
+                wait = self._wait_after(ending.outcome, error, permits)
+                if wait is None:
+                    break
+                if wait > 0:
+                    self._sleep(wait)
+        finally:
+            self._call_permits.end(replace(ending, seconds=self._ran_for))
+        if error is None:
+            return value
+        if self._attempts > 1:
+            error.add_note(f"llm_guard: given up after {self._attempts} attempts, of which "
+                           f"{self._tries.refused if self._tries else 0} were refused")
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame
+
+    def _admit(self) -> Permits | None:
+        """Waits at the door. None: a further attempt was not let in; a first one that is not let in raises."""
+        again = self._attempts > 0
+        now = self._came = self._time.now()
+        give_up_at = min(self._deadline, now + self._max_wait)
+        patience = None
+        if self._tries is not None:
+            patience = self._tries.patience()
+            if self._tries.was_refused:
+                give_up_at = min(give_up_at, now + patience)
+        held_by_call = [] if again else self._plan.call_gates
+        request = Request([*held_by_call, *self._plan.attempt_gates], urgent=again, patience=patience,
+                          by_call=len(held_by_call), deadline=self._deadline)
+        try:
+            if now >= self._deadline:
+                raise Saturated("the deadline had passed before the call could start", policy="deadline")
+            if request.gates:
+                door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
+        except Rejected as rejected:
+            self._tell(events.CallRejected, policy=rejected.policy, retry_after=rejected.retry_after)
+            if again:
+                return None
+            raise
+        permits = list(zip(request.gates, request.permits, strict=True))
+        if held_by_call:
+            self._call_permits = Permits(request.era, permits[:len(held_by_call)])
+        self._attempts += 1
+        if self._above is not None:
+            self._above.attempts += 1
+        return Permits(request.era, permits[len(held_by_call):])
+
+    def _make(self, permits: Permits) -> tuple[Any, BaseException | None, Ending]:
+        """Runs the bare function once. What is no Exception (an interrupt, an exit) is raised."""
+        started = self._time.now()
+        value: Any = None
+        error: BaseException | None = None
+        outcome = IGNORED
+        try:
+            self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
+            value = self._run_function(started, permits)
+            outcome = reading.of_value(value, self._plan.classify)
+        except BaseException as raised:
+            error = raised
+            outcome = reading.of_error(raised, self._plan.classify)
+            if not isinstance(raised, Exception):
+                raise
+        finally:
+            seconds = self._time.now() - started
+            self._ran_for += seconds
+            ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
+                            bool(self._plan.paces))
+            permits.end(ending)
+            self._tell(events.AttemptEnded, attempt=self._attempts, kind=outcome.kind, seconds=seconds,
+                       hint=outcome.hint)
+            self._tell_changes()
+        return value, error, ending
+
+    def _run_function(self, started: float, permits: Permits) -> Any:
+        """In this thread, or, where a timeout bounds it, on a worker."""
+        limit = FOREVER if self._timeout is None else min(self._attempt_limit, self._deadline - started)
+        cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off)
+        mine = Call(min(self._deadline, started + limit), cut_off, self._held)
+
+        def function() -> Any:
+            try:
+                return self._function()
+            finally:
+                mine.active = False  # its context may outlive it
+
+        token = call.begin(mine)
+        try:
+            if limit == FOREVER or cut_off is None:
+                return function()
+            return run_on_worker(function, limit, cut_off, (permits, self._call_permits), self._plan.timeouts)
+        finally:
+            call.end(token)
+            if cut_off is not None and cut_off is not self._cut_off:
+                cut_off.close()
+
+    def _wait_after(self, outcome: Outcome, error: BaseException | None, permits: Permits) -> float | None:
+        """Seconds until the next attempt; None: there is none."""
+        if self._tries is None or outcome is SUCCESS:
+            return None
+        now = self._time.now()
+        wait = self._tries.wait_after(outcome, error, now, probe=permits.is_probe)
+        if wait is None or now + wait >= self._deadline:
+            return None
+        self._tell(events.RetryScheduled, attempt=self._attempts, kind=outcome.kind, wait=wait)
+        return wait
+
+    def _sleep(self, seconds: float) -> None:
+        """Between two attempts. A call that is given up meanwhile is `Cancelled`."""
+        if self._cut_off is None:
+            self._time.sleep(seconds)
+            return
+        waiter = self._time.waiter()
+        self._cut_off.watch(waiter.set)
+        try:
+            waiter.wait(seconds)
+        finally:
+            self._cut_off.unwatch(waiter.set)
+        if self._cut_off.is_cut:
+            raise Cancelled("the call was given up while it waited between two attempts")
+
+    def _tell(self, event: type[events.Event], **facts: Any) -> None:
+        if self._listeners or events.everywhere:
+            told = event(self._time.now(), self._name, **facts)
+            self._listeners.tell(told)
+            events.everywhere.tell(told)
+
+    def _tell_changes(self) -> None:
+        if self._listeners or events.everywhere:
+            for policy in self._plan.policies:
+                change = policy.change(self._time.now())
+                if change is not None:
+                    self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
+
+
+def _close(value: Any) -> None:
+    """A refused response that nobody will see gives its connection back."""
+    close = getattr(value, "close", None)
+    if callable(close):
+        close()

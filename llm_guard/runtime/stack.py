@@ -1,0 +1,114 @@
+"""The stack of one or many functions: its policies from the outermost to the innermost, and the plan made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from llm_guard import call, checks, clock
+from llm_guard.errors import ConfigError, Saturated
+from llm_guard.events import Listeners
+from llm_guard.runtime import options, switch
+from llm_guard.runtime.guarded import Guarded, check_function
+from llm_guard.runtime.options import Options
+from llm_guard.runtime.plan import Plan
+from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.reading import Classify
+from llm_guard.runtime.runner import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Stack:
+    """Policies, outermost first. `guard(f)` guards a function with them, `guard.call(f, *args)` makes one call.
+
+    All functions guarded by one stack share its state. A policy that stands in it twice counts once.
+    """
+
+    def __init__(self, policies: tuple[Policy, ...], classify: Classify | None = None) -> None:
+        self.policies = tuple(dict.fromkeys(policies))
+        self.classify = classify
+        self._plan = Plan(self.policies, classify)
+        self._plans: dict[frozenset[object], Plan] = {frozenset(): self._plan}
+
+    def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
+        """`function` under this stack; one that is guarded already gets its own stack beneath this one."""
+        if isinstance(function, Guarded):
+            classify = self.classify or function.stack.classify
+            return Guarded(function.__wrapped__, Stack((*self.policies, *function.stack.policies), classify))
+        check_function(function)
+        return Guarded(function, self)
+
+    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls `function` once under this stack."""
+        if switch.is_off:
+            return function(*args, **kwargs)
+        label = getattr(function, "__qualname__", type(function).__qualname__)
+        result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY)
+        return result
+
+    def run(self, function: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any],
+            chosen: Options, listeners: Listeners) -> Any:
+        """Runs one call. A policy that this very call already holds is passed through."""
+        above = call.in_progress()
+        plan = self._plan
+        if above is not None and above.active and not above.held.isdisjoint(plan.policies):
+            plan = self._plan_without(above.held & plan.policies)
+            if plan.is_empty and chosen is options.NONE:
+                if clock.current().now() >= above.deadline:
+                    raise Saturated("the deadline had passed before the call could start", policy="deadline")
+                return function(*args, **kwargs)
+        bare = partial(function, *args, **kwargs)
+        if plan.fallback is None:
+            return Run(plan, bare, label, chosen, listeners).go()
+        try:
+            return Run(plan, bare, label, chosen, listeners).go()
+        except Exception as error:
+            return plan.fallback(error, args, kwargs)
+
+    def check(self, chosen: Options) -> None:
+        """Refuses options that this stack has no place for."""
+        for option in ("attempts", "max_refusal_wait"):
+            if getattr(chosen, option) is not None and self._plan.rule is None:
+                raise ConfigError(option, getattr(chosen, option), "only where a @retry stands in the stack")
+
+    def statistics(self) -> dict[str, Any]:
+        """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
+        found: dict[str, Any] = {}
+        for policy in self.policies:
+            same = sum(name.split("#")[0] == policy.name for name in found)
+            found[policy.name if not same else f"{policy.name}#{same + 1}"] = policy.statistics()
+        return found
+
+    def _plan_without(self, held: frozenset[object]) -> Plan:
+        plan = self._plans.get(held)
+        if plan is None:
+            left = [policy for policy in self.policies if policy not in held]
+            plan = self._plans[held] = Plan(left, self._plan.classify)
+        return plan
+
+    def __repr__(self) -> str:
+        return f"stack({', '.join(policy.name for policy in self.policies)})"
+
+
+_NOBODY = Listeners()
+
+
+def stack(*policies: Policy, classify: Classify | None = None) -> Stack:
+    """A stack without a function: policies in the order in which they would stand above one, outermost first.
+
+    `classify` replaces the reading of exceptions and of returned values; None from it leaves them to the default.
+    """
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            raise ConfigError("policies", policy, "policies such as retry() or bounded(8)")
+    if classify is not None:
+        checks.function("classify", classify)
+    return Stack(policies, classify)
+
+
+def put_on_top(policy: Policy, function: Callable[P, R]) -> Guarded[P, R]:
+    """The function with `policy` as the outermost of its stack."""
+    return Stack((policy,))(function)

@@ -1,0 +1,266 @@
+"""The pace: how fast to call a server of which nothing is known but how one's own calls end.
+
+This is the project's own control law. It keeps four things, each O(1) a call:
+
+- a **window**: how many calls may be in flight. It grows as in TCP's slow start, then additively; it steps back when
+  latency rises over its base (the gradient of Netflix concurrency-limits' Gradient2) and where the server refuses;
+- a **rate**: a leaky bucket, dormant until refusals show a rate limit, then learned (AIMD about what was delivered);
+- a **gate**: an instant before which nobody starts, and behind it one **probe** at a time until one succeeds;
+- an **epoch**: the instant of the last cut. A call that started before it does not vote again, so that sixty refusals
+  of one burst are one event.
+
+Failures say nothing of load: they shrink nothing, but many in a row close the gate. Pure arithmetic: no lock, no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+from llm_guard import checks
+from llm_guard.outcome import Kind, Outcome
+from llm_guard.state.pace_gate import Gate
+from llm_guard.state.pace_load import Load
+from llm_guard.state.pace_rate import Rate
+
+#: Failures in a row that close the gate.
+FAILURES_TO_CLOSE = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """What a call remembers of its start: the number in flight before it, and the state of the pace."""
+
+    k: int
+    cold: bool
+    probing: bool
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class PaceSnapshot:
+    """The pace at one instant.
+
+    `state` is "exhausted" (the quota), "cold" (no success yet, or the model loads), "paused" (by hand, or closed by
+    refusals or failures), "ramping" or "steady". `window` and `in_flight` are calls, `rate` calls a second (None: not
+    bounded), `gate_in` the seconds until a call may start, `latency` the mean in seconds (None: not known).
+    """
+
+    state: str
+    window: float
+    rate: float | None
+    in_flight: int
+    gate_in: float
+    latency: float | None
+
+
+class Pace:
+    """When the next call may start, learned from how the calls before it ended.
+
+    Instants (`now`, `deadline`) and durations are in seconds, rates in calls a second. `start` is the first rate and
+    `ceiling` the most there may be (None: the law alone); after `idle` seconds without a call the server is taken to
+    be cold again (None: never). A bad option raises `ConfigError`. Whoever shares a pace among threads holds a lock.
+    """
+
+    def __init__(self, random: Random, *, ceiling: float | None = None, start: float | None = None,
+                 idle: float | None = None) -> None:
+        self._random = random
+        self._first_rate = checks.optional_number("start", start, above=0, unit="calls a second")
+        self._ceiling = checks.optional_number("ceiling", ceiling, above=0, unit="calls a second")
+        self._idle = checks.optional_number("idle", idle, above=0, unit="seconds")
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the first state. Calls under way are forgotten: their ends will change nothing."""
+        self._load = Load(Rate(self._first_rate, self._ceiling))
+        self._gate = Gate(self._random)
+        self._in_flight: set[Start] = set()
+        self._last_event = -math.inf  # a start or an end
+        self._cold = True  # no success yet, or none since the model was last seen to load
+        self._epoch = self._epoch_before = -math.inf
+        self._ok_since_cut = True
+        self._failures_in_a_row = 0
+
+    @property
+    def ceiling(self) -> float | None:
+        """The most calls a second there may be, or None. Can be changed at any time."""
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, value: float | None) -> None:
+        self._ceiling = checks.optional_number("ceiling", value, above=0, unit="calls a second")
+        self._load.rate.ceiling = math.inf if self._ceiling is None else self._ceiling
+
+    # Before a call.
+
+    def ready_at(self, now: float) -> float:
+        """When a call that waits may start: `now` (at once), a later instant, or inf (only an end can admit it)."""
+        self._cool_down(now)
+        if now < self._gate.opens_at:
+            return self._gate.opens_at
+        if self._gate.taken():
+            return math.inf
+        return self._load.ready_at(now, len(self._in_flight))
+
+    def hopeless(self, now: float, deadline: float) -> bool:
+        """A call that starts now would most likely not end in time."""
+        return now + min(8.0, 2.5 * (self._load.latency.mean or 0.0)) > deadline
+
+    def exhausted_for(self, now: float) -> float | None:
+        """Seconds until the account's quota is tried again, or None where it is not known to be exhausted."""
+        return self._gate.exhausted_until - now if now < self._gate.exhausted_until else None
+
+    @property
+    def shut_since(self) -> float | None:
+        """The instant since which the server has let only single probes through, all in vain; None where it does not."""
+        return self._gate.shut_since
+
+    def start(self, now: float, since: float | None = None) -> Start:
+        """A call starts; it has waited since the instant `since` (None: it did not wait).
+
+        The bucket catches up on late wake-ups, by 10 ms at most: in any window of w seconds at most
+        rate * (w + 0.010) + 1 calls start, where each started when `ready_at` allowed it.
+        """
+        call = Start(len(self._in_flight), self._cold, self._gate.probing, now)
+        if call.probing:
+            self._gate.probe = call
+        self._in_flight.add(call)
+        self._load.start(now, now if since is None else since)
+        self._last_event = now
+        return call
+
+    # After a call.
+
+    def end(self, start: Start, now: float, outcome: Outcome, latency: float, timeout: float | None = None) -> None:
+        """A call ended, `latency` seconds after its start; `timeout` is what bounded it, in seconds.
+
+        It gives its place back, and the probe's, however it ended. A call that ended before changes nothing.
+        """
+        if start not in self._in_flight:
+            return
+        self._in_flight.remove(start)
+        self._last_event = now
+        probe = start is self._gate.probe
+        if probe:
+            self._gate.probe = None
+        fresh = start.started > self._epoch
+        votes = fresh or probe
+        hint = None if outcome.hint is None else max(0.0, outcome.hint)
+        match outcome.kind:
+            case Kind.IGNORED:
+                return
+            case Kind.SUCCESS:
+                self._succeeded(start, now, latency, timeout, fresh, probe)
+            case Kind.INVALID:
+                self._lives(now, votes)
+            case Kind.LOADING if votes:
+                self._gate.shut_loading(now, hint)
+                self._cold, self._epoch = True, now
+            case Kind.QUOTA if votes:
+                self._gate.shut_exhausted(now, hint)
+                self._epoch = now
+            case Kind.LIMITED | Kind.OVERLOAD | Kind.GROWTH_LIMITED:
+                self._refused(start, now, hint, fresh, probe, grew=outcome.kind is Kind.GROWTH_LIMITED)
+            case Kind.FAILURE | Kind.TIMEOUT:
+                self._failed(now, outcome.answered, fresh, probe)
+        self._load.rate.tick(now, self._load.latency.mean)
+
+    def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool,
+                   probe: bool) -> None:
+        window, rate = self._load.window, self._load.rate
+        self._failures_in_a_row = 0
+        rate.done += 1
+        if fresh:
+            self._ok_since_cut = True
+            if not probe:
+                window.accepted(call.k)
+        if self._cold and not self._gate.probing:
+            self._cold = False
+            rate.measure_anew(now)
+        if self._gate.probing and (probe or fresh):
+            self._open(now)
+        elif not call.cold:
+            self._load.answered(now, latency, timeout, fresh)
+        elif window.holds_back and window.slow_start:
+            window.grow(now)
+        if len(self._in_flight) + 1 < 0.7 * window.size:
+            window.holds_back = False
+
+    def _lives(self, now: float, votes: bool) -> None:
+        """A request was found wrong by a server that is up: no latency, but no reason to keep the gate shut."""
+        self._failures_in_a_row = 0
+        self._load.rate.done += 1
+        if self._gate.probing and votes:
+            self._open(now)
+
+    def _failed(self, now: float, answered: bool, fresh: bool, probe: bool) -> None:
+        self._failures_in_a_row += 1
+        self._load.rate.done += answered
+        if probe:
+            self._gate.probe_failed(now)
+            self._epoch = now
+        elif fresh and self._failures_in_a_row >= FAILURES_TO_CLOSE:
+            self._gate.shut_refused(now, None)
+            self._epoch = now
+
+    def _refused(self, call: Start, now: float, hint: float | None, fresh: bool, probe: bool, grew: bool) -> None:
+        window, rate = self._load.window, self._load.rate
+        rate.clean = False
+        if grew and (fresh or probe):
+            rate.cap_growth(now)
+        if probe:
+            self._gate.probe_refused(now, hint)
+        elif fresh and self._ok_since_cut:
+            if self._load.cut(now, call.k, len(self._in_flight), hint, grew):
+                self._epoch_before = self._epoch
+            self._epoch = now
+            self._ok_since_cut = False
+        elif fresh:  # a second epoch without one success
+            if hint is not None and rate.learned:
+                rate.cut_again(now, self._load.latency.mean)
+            self._gate.shut_refused(now, hint)
+            self._epoch = now
+        elif window.slots and call.started > self._epoch_before and call.k < window.held:
+            window.slots_fewer(call.k)
+
+    def _open(self, now: float) -> None:
+        self._gate.open(now)
+        self._cold, self._ok_since_cut, self._failures_in_a_row = False, True, 0
+        self._epoch = now
+        self._load.reopen(now, self._gate.cold)
+
+    # By hand.
+
+    def pause(self, now: float, seconds: float) -> None:
+        """Nobody starts for so many seconds. It takes the place of an earlier pause."""
+        self._gate.pause(now, checks.number("seconds", seconds, least=0))
+
+    def resume(self, now: float) -> None:
+        """Calls may start again, also where the server's word had shut the gate."""
+        self._gate.pause(now, 0)
+        if self._gate.probing:
+            self._open(now)
+
+    def _cool_down(self, now: float) -> None:
+        """A server left alone long enough has most likely unloaded its model."""
+        if (self._idle is not None and not self._in_flight and not self._cold
+                and now - self._last_event > self._idle):
+            self._cold = True
+            self._load.window.restart()
+
+    def snapshot(self, now: float) -> PaceSnapshot:
+        """What the pace does at this instant."""
+        gate, rate, window = self._gate, self._load.rate, self._load.window
+        if now < gate.exhausted_until:
+            state = "exhausted"
+        elif gate.paused(now):
+            state = "paused"
+        elif self._cold:
+            state = "cold"
+        elif gate.probing:
+            state = "paused"
+        else:
+            state = "ramping" if window.slow_start or (rate.slow_start and not rate.dormant) else "steady"
+        return PaceSnapshot(state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
+                            max(0.0, gate.opens_at - now), self._load.latency.mean)

@@ -1,0 +1,92 @@
+"""The gate of the pace: an instant before which nobody starts, and behind it one probe at a time until one succeeds."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+#: The longest wait for all, in seconds, that a server's hint can ask for, by what it is about.
+LONGEST_HINT, LONGEST_LOADING, LONGEST_QUOTA = 60.0, 30.0, 86_400.0
+#: Seconds to wait for a quota of which the server does not say when it is back.
+QUOTA_WAIT = 60.0
+
+
+class Gate:
+    """Open at first. Once shut, it lets single probes through after a while; what becomes of them decides."""
+
+    __slots__ = ("_paused_until", "_probes", "_random", "at", "cold", "exhausted_until", "probe", "shut_since")
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.at = -math.inf
+        self._paused_until = -math.inf  # by hand
+        self.exhausted_until = -math.inf
+        self.shut_since: float | None = None  # the server's word or its failures; None: open, or paused by hand
+        self.probe: object | None = None  # the call that probes just now
+        self._probes = 0  # waits drawn since the gate last opened
+        self.cold = True  # it was shut because the model loads
+
+    @property
+    def probing(self) -> bool:
+        """It is shut, and whoever passes is a probe."""
+        return self.shut_since is not None
+
+    @property
+    def opens_at(self) -> float:
+        """When the next call, or the next probe, may pass."""
+        return max(self.at, self._paused_until)
+
+    def paused(self, now: float) -> bool:
+        """Nobody passes because of a pause by hand."""
+        return now < self._paused_until
+
+    def taken(self) -> bool:
+        """A probe is under way, and only its end lets the next call pass."""
+        return self.probing and self.probe is not None
+
+    def shut(self, now: float, seconds: float, cold: bool) -> None:
+        """Nobody passes for so many seconds, then one probe."""
+        self.at = max(self.at, now + seconds)
+        self.cold = cold
+        if self.shut_since is None:
+            self.shut_since = now
+
+    def shut_loading(self, now: float, hint: float | None) -> None:
+        """The model loads; `hint` is the server's estimate. It is asked a little early, and not too seldom."""
+        self.shut(now, self._wait() if hint is None else min(max(0.5, 0.7 * hint), LONGEST_LOADING), cold=True)
+
+    def shut_refused(self, now: float, hint: float | None) -> None:
+        """The server refuses again and again, or a row of calls failed."""
+        self.shut(now, min(hint, LONGEST_HINT) if hint else self._wait(), cold=False)
+
+    def shut_exhausted(self, now: float, hint: float | None) -> None:
+        """The account's quota is used up."""
+        wait = min(hint or QUOTA_WAIT, LONGEST_QUOTA)
+        self.exhausted_until = now + wait
+        self.shut(now, wait, cold=False)
+
+    def probe_refused(self, now: float, hint: float | None) -> None:
+        """The server would not take the probe: the next one later."""
+        wait = self._wait()
+        if hint is not None:
+            wait = max(min(hint, LONGEST_HINT), wait) + self._random.uniform(0, 0.05)
+        self.at = now + wait
+
+    def probe_failed(self, now: float) -> None:
+        """The probe was taken and went wrong: the next one later."""
+        self.shut(now, self._wait(), self.cold)
+
+    def open(self, now: float) -> None:
+        """Everybody passes."""
+        self.at, self.exhausted_until = now, -math.inf
+        self.shut_since, self.probe, self._probes = None, None, 0
+
+    def pause(self, now: float, seconds: float) -> None:
+        """By hand: nobody passes for so many seconds. It takes the place of an earlier pause."""
+        self._paused_until = now + seconds
+
+    def _wait(self) -> float:
+        """How long to stay shut where the server does not say: longer from probe to probe."""
+        wait = min(4.0, 0.5 * 1.6**min(self._probes, 9)) * self._random.uniform(0.75, 1.25)
+        self._probes += 1
+        return wait

@@ -1,0 +1,115 @@
+"""What the server bears, as far as its answers tell: how many calls in flight, how many a second, at what latency."""
+
+from __future__ import annotations
+
+import math
+
+from llm_guard.state.pace_rate import Rate
+from llm_guard.state.pace_window import Window
+
+#: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
+QUICKEST = 0.001
+
+
+class Latency:
+    """Geometric moving average of the latency in seconds, beside a slow-moving base: the latency without a queue."""
+
+    __slots__ = ("_count", "base", "mean")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.mean: float | None = None
+        self.base: float | None = None
+
+    def add(self, seconds: float) -> None:
+        seconds = max(QUICKEST, seconds)
+        self._count += 1
+        before = seconds if self.mean is None else self.mean
+        self.mean = before * (seconds / before) ** max(0.1, 1 / self._count)
+        if self.base is None or self._count <= 10:
+            self.base = self.mean
+        else:
+            self.base = min(self.mean, self.base + 0.0002 * (self.mean - self.base))
+
+    def above_base(self, factor: float) -> bool:
+        """The mean is known and above `factor` times the base."""
+        return self.mean is not None and self.base is not None and self.mean > factor * self.base
+
+    def gradient(self, timeout: float | None) -> float:
+        """What the latency may be over what it is: below 1 where queues build up (Gradient2's idea)."""
+        if self.mean is None or self.base is None:
+            return math.inf
+        return min(2.5 * self.base, math.inf if timeout is None else timeout / 2) / self.mean
+
+
+class Load:
+    """Window, rate and latency, and what moves them."""
+
+    __slots__ = ("_last_start", "latency", "rate", "window")
+
+    def __init__(self, rate: Rate) -> None:
+        self.window = Window()
+        self.rate = rate
+        self.latency = Latency()
+        self._last_start = -math.inf
+
+    def ready_at(self, now: float, in_flight: int) -> float:
+        """When there is room for one more: `now`, a later instant, or inf (when a call has ended)."""
+        window, rate, latency = self.window, self.rate, self.latency.mean
+        if in_flight >= int(window.size):
+            window.holds_back = True
+            return math.inf
+        if rate.next_start > now:
+            rate.holds_back = True
+            return rate.next_start
+        if not window.slow_start and not rate.learned and in_flight >= window.held and latency is not None:
+            # Never try one more slot in the same instant as another start.
+            return max(now, self._last_start + latency / window.size)
+        return now
+
+    def start(self, now: float, since: float) -> None:
+        """A call starts that has waited since `since`."""
+        self.rate.take(now, since)
+        self._last_start = now
+
+    def answered(self, now: float, latency: float, timeout: float | None, fresh: bool) -> None:
+        """A call that did not start cold was answered. Only a fresh one, started after the last cut, may grow."""
+        self.latency.add(latency)
+        gradient = self.latency.gradient(timeout)
+        if gradient < 1:  # queues build up: step back before a refusal
+            self.window.step_back(self.window.size - 0.5 * (1 - gradient))
+        elif self.window.holds_back and fresh:
+            self.window.grow(now)
+
+    def cut(self, now: float, k: int, in_flight: int, hint: float | None, grew: bool) -> bool:
+        """One step back for one burst of refusals, in the window or in the rate: whichever was too much.
+
+        The call was refused that started beside `k` others; `in_flight` are left; `grew`: the server complains of
+        growth. Returns whether its slots were full: then replies of the same burst may show that they are fewer.
+        """
+        window, rate, latency = self.window, self.rate, self.latency
+        if k >= window.held and not rate.learned and hint is None and not grew:
+            # Refused with more than it ever accepted.
+            window.slots_full(now, k, latency.above_base(1.5))
+            return True
+        # Refused where it once accepted.
+        window.refused_within(now, k, in_flight + 1)
+        if rate.learned and latency.mean is not None:  # what is delivered lags behind what was let in
+            rate.delivered = max(rate.delivered, 0.9 * in_flight / latency.mean)
+        delivered = rate.delivered_lately(now)
+        if 0 < delivered < 0.75 * rate.value and latency.above_base(1.2) and not grew:
+            window.step_back(0.7 * window.size)  # its queue is full
+        else:  # it is a rate limit
+            if not rate.learned and latency.mean is not None:
+                delivered = max(delivered, (in_flight + 1) / latency.mean)
+            rate.cut(now, delivered, latency.mean)
+        return False
+
+    def reopen(self, now: float, cold: bool) -> None:
+        """The gate opens; `cold`: the model was loading, so that all starts anew."""
+        self.rate.reopen(now)
+        if cold:
+            self.window.restart()
+            self.rate.restart(now)
+        else:
+            self.window.step_back(0.7 * self.window.size)

@@ -1,0 +1,136 @@
+"""The rate of the pace: a leaky bucket that bounds nothing until the server says "rate", and then learns.
+
+After a cut it comes back in ten seconds to what the server was seen to bear, stays near it, tries more and more, and in
+the end forgets it: it may have been no rate limit at all.
+"""
+
+from __future__ import annotations
+
+import math
+
+#: Calls a second of a rate nobody has bounded yet, and how far slow start may double it.
+DORMANT, MOST = 1000.0, 1e9
+#: No cut goes lower, in calls a second.
+LEAST = 0.2
+#: A start may be counted up to so many seconds before it happened, so that late wake-ups do not slow the pace.
+CATCH_UP = 0.010
+#: After the server said "grew too fast": the rate grows by this factor in 60 s at most, for so many seconds.
+GROWTH_A_MINUTE, GROWTH_MEMORY = 2.0, 900.0
+
+
+class Rate:
+    """How many calls a second may start.
+
+    `start` is the first rate and `ceiling` the most there may ever be, in calls a second; None: the law alone.
+    """
+
+    __slots__ = ("_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_value", "bound", "ceiling", "clean",
+                 "delivered", "done", "holds_back", "measured_since", "next_start", "slow_start")
+
+    def __init__(self, start: float | None, ceiling: float | None) -> None:
+        self._first = DORMANT if start is None else start
+        self.ceiling = math.inf if ceiling is None else ceiling
+        self._value = self._first
+        self.slow_start = True
+        self.bound = math.inf  # the rate the server was last seen to bear; inf: it never said "rate"
+        self._cut_at = self._growth_capped_until = -math.inf
+        self._latency_at_cut: float | None = None
+        self.next_start = -math.inf
+        self.holds_back = False  # some call waited for the bucket since the last tick
+        self.clean = True  # no refusal since the last tick
+        self.done = 0  # answers since `measured_since`
+        self.delivered = 0.0  # answers a second, smoothed over the ticks
+        self.measured_since: float | None = None
+
+    @property
+    def value(self) -> float:
+        """Calls a second, never above the ceiling."""
+        return min(self._value, self.ceiling)
+
+    @property
+    def learned(self) -> bool:
+        """The server has shown a rate limit, and it is not forgotten yet."""
+        return self.bound < math.inf
+
+    @property
+    def dormant(self) -> bool:
+        """Nothing bounds the rate."""
+        return self.slow_start and self.value >= DORMANT
+
+    def take(self, now: float, since: float) -> None:
+        """Spends one start, counted from `since`, but at most `CATCH_UP` seconds before `now`."""
+        self.next_start = max(self.next_start, since, now - CATCH_UP) + 1 / self.value
+        if self.measured_since is None:
+            self.measured_since = now
+
+    def measure_anew(self, now: float) -> None:
+        """Drops what was measured while the server loaded or was closed: it says nothing about its rate."""
+        self.measured_since, self.done, self.delivered = now, 0, 0.0
+
+    def delivered_lately(self, now: float) -> float:
+        """Answers a second, the second that still runs included; 0 where nothing is known."""
+        elapsed = now - (now if self.measured_since is None else self.measured_since)
+        return max(self.delivered, self.done / elapsed if elapsed > 0.5 else 0.0)
+
+    def cut(self, now: float, delivered: float, latency: float | None) -> None:
+        """The server refused at this rate while it answered `delivered` a second (0: unknown)."""
+        self._set_bound(now, min(self.value, delivered) if delivered else 0.7 * self.value, latency)
+
+    def cut_again(self, now: float, latency: float | None) -> None:
+        """It refused again, and named its wait, before it had accepted anything."""
+        self._set_bound(now, 0.9 * min(self.value, self.bound), latency)
+
+    def _set_bound(self, now: float, bound: float, latency: float | None) -> None:
+        least = min(LEAST, self.value)  # a user's own rate below LEAST is not raised by a cut
+        self.bound = max(least, bound)
+        self._value = max(least, 0.9 * self.bound)
+        self.slow_start = False
+        self._cut_at, self._latency_at_cut = now, latency
+
+    def cap_growth(self, now: float) -> None:
+        """The server said that the traffic grew too fast."""
+        self._growth_capped_until = now + GROWTH_MEMORY
+
+    def reopen(self, now: float) -> None:
+        """The gate opens: the way back up begins now, and what was delivered while it was shut says nothing."""
+        self._cut_at = now
+        self.measure_anew(now)
+
+    def restart(self, now: float) -> None:
+        """Slow start from the first rate: the server that was learned about has gone and come back."""
+        if now >= self._growth_capped_until:
+            self._value = self._first
+            self.slow_start = True
+
+    def tick(self, now: float, latency: float | None) -> None:
+        """Once a second, or once a latency where that is longer: measures, and grows after a second without refusal."""
+        elapsed = now - (now if self.measured_since is None else self.measured_since)
+        if elapsed < max(1.0, latency or 0.0):
+            return
+        measured = self.done / elapsed
+        self.delivered = (self.delivered + measured) / 2 if self.delivered else measured
+        if self.clean:
+            self._grow(now, elapsed, latency)
+        self.measured_since, self.done = now, 0
+        self.holds_back, self.clean = False, True
+
+    def _grow(self, now: float, elapsed: float, latency: float | None) -> None:
+        if now < self._growth_capped_until:
+            if self.holds_back:  # unused room must not add up: it would be the next leap
+                self._raise(self._value * GROWTH_A_MINUTE ** (elapsed / 60))
+        elif self.slow_start:
+            if self.holds_back:
+                self._raise(2 * self._value)
+        elif self.learned:
+            age = (now - self._cut_at) / 10
+            quicker = latency is not None and self._latency_at_cut is not None and latency < 0.7 * self._latency_at_cut
+            if age > 4 or quicker:  # it was no rate limit
+                self.bound, self.slow_start = math.inf, True
+            elif age < 1:
+                self._value = self.bound * (1 - 0.1 * (1 - age) ** 2)
+            else:
+                self._value = self.bound * math.exp(0.2 * (age - 1))
+
+    def _raise(self, value: float) -> None:
+        if self._value < self.ceiling:  # nothing is learned above what the user allows
+            self._value = min(value, MOST)

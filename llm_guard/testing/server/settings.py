@@ -1,0 +1,148 @@
+"""What a server can be like: its settings as frozen values. Times in seconds from the server's first call."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The model is not loaded until a call asks for it, then loads for `seconds` x U(1 - spread, 1 + spread).
+
+    `estimate_absent` is the share of refusals that tell no estimate. With `holds`, that many calls are held while it
+    loads instead of being refused. It unloads after `unload_after` idle seconds.
+    """
+
+    seconds: float
+    spread: float = 0.1
+    estimate_absent: float = 0.0
+    holds: int = 0
+    unload_after: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A share of `busy` of the slots taken for `after` seconds orders one more replica, which takes `takes` seconds."""
+
+    most: int = 4
+    busy: float = 0.8
+    after: float = 10.0
+    takes: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class BucketLimit:
+    """The account's token bucket: `rate` calls a second, `burst` at once; a refused call costs `refused_cost` too."""
+
+    rate: float
+    burst: float
+    retry_after: bool = True
+    refused_cost: float = 0.0
+    floor: float = -10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLimit:
+    """The account's `calls` in each fixed window of `seconds`."""
+
+    calls: int
+    seconds: float = 60.0
+    retry_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthLimit:
+    """At most max(`least`, `factor` x the mean of `history` seconds) calls accepted in the last `span` seconds."""
+
+    least: float = 20.0
+    factor: float = 1.5
+    span: float = 10.0
+    history: float = 60.0
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """The k-th call is served 1 + `extra` x exp(-5k / `calls`) times as slowly."""
+
+    calls: int
+    extra: float = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """From `start` until `end` only `share` of the capacity is there; 0: no connection is accepted."""
+
+    start: float
+    end: float
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wander:
+    """Each `every` seconds the share of capacity x moves by (mean - x) * pull + N(0, noise), within `low` to `high`."""
+
+    mean: float = 0.6
+    every: float = 5.0
+    pull: float = 1 / 6
+    noise: float = 0.28 / math.sqrt(3)
+    low: float = 0.2
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A `share` of the calls takes `seconds`, whatever the others take."""
+
+    share: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A kind of server, and the batch it is tried with.
+
+    Service takes `median` x exp(N(0, `sigma`)); `slots` calls at once and replica; `queue` more wait, None without end.
+    A share `noise` of the calls ends in a 500. `timeout` is what a client allows an attempt, `items` how many calls a
+    batch has.
+    """
+
+    name: str
+    slots: float  # infinite: nobody ever queues
+    median: float
+    sigma: float
+    queue: int | None = None
+    noise: float = 0.0
+    load: Load | None = None
+    scaling: Scaling | None = None
+    limit: BucketLimit | WindowLimit | None = None
+    growth: GrowthLimit | None = None
+    warm_up: WarmUp | None = None
+    spells: tuple[Spell, ...] = ()
+    wander: Wander | None = None
+    slow: Slow | None = None
+    timeout: float = 10.0
+    items: int = 3000
+    nominal: float | None = None  # calls a second to hold for its capacity, where its slots have no end
+
+    @property
+    def mean_service(self) -> float:
+        """Seconds a call takes on average, once warm."""
+        usual = self.median * math.exp(self.sigma ** 2 / 2)
+        return usual if self.slow is None else usual + self.slow.share * (self.slow.seconds - usual)
+
+    @property
+    def capacity(self) -> float:
+        """Calls a second at the most: all replicas up, within the account's limit."""
+        if self.nominal is not None:
+            return self.nominal
+        replicas = self.scaling.most if self.scaling else 1
+        share = self.wander.mean if self.wander else 1.0
+        served = self.slots * replicas * share / self.mean_service
+        match self.limit:
+            case BucketLimit(rate=rate):
+                return min(served, rate)
+            case WindowLimit(calls=calls, seconds=seconds):
+                return min(served, calls / seconds)
+        return served

@@ -1,0 +1,194 @@
+"""A server that starts cold, as a function to call.
+
+`VirtualServer("A").call("hello")` blocks as a call to an API would, on the clock in force: under a `VirtualClock`
+an hour of traffic takes seconds, and the same seed gives the same answers.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from dataclasses import dataclass
+
+from llm_guard import checks
+from llm_guard import clock as seam
+from llm_guard.outcome import FAILURE, SUCCESS, TIMEOUT, Kind, Outcome
+from llm_guard.testing.server.model import REFUSAL_SECONDS, ServerModel
+from llm_guard.testing.server.scenarios import scenario as scenario_named
+from llm_guard.testing.server.scenarios import server_random
+from llm_guard.testing.server.settings import Scenario
+from llm_guard.testing.server.stats import Reason
+
+_KINDS = {
+    Reason.LOADING: Kind.LOADING,
+    Reason.LIMITED: Kind.LIMITED,
+    Reason.GROWTH: Kind.LIMITED,  # this server does not tell the one from the other
+    Reason.OVERLOAD: Kind.OVERLOAD,
+    Reason.CONNECTION: Kind.FAILURE,
+}
+
+
+class ServerRefused(Exception):
+    """The server took no work on, for `reason`; `hint` is the wait it told, in seconds, or None."""
+
+    def __init__(self, reason: Reason, hint: float | None = None) -> None:
+        super().__init__(reason, hint)
+        self.reason = reason
+        self.hint = hint
+
+    @property
+    def kind(self) -> Kind:
+        return _KINDS[self.reason]
+
+
+class ServerFailed(Exception):
+    """The server worked on the call and answered 500."""
+
+
+def outcome_of(end: object) -> Outcome:
+    """How a call ended, from what it returned or raised: to be given as `classify`."""
+    match end:
+        case ServerRefused(reason=Reason.CONNECTION):
+            return FAILURE
+        case ServerRefused(kind=kind, hint=hint):
+            return Outcome(kind, hint)
+        case ServerFailed():
+            return Outcome(Kind.FAILURE)
+        case TimeoutError():
+            return TIMEOUT
+        case BaseException():
+            return FAILURE
+    return SUCCESS
+
+
+def answer_to(prompt: object) -> str:
+    """What the server answers: so a client can see that each item got its own."""
+    return f"echo: {prompt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the server saw so far. `seconds` since its first call; a refusal counts under its reason.
+
+    `timeline` has a sample for each bucket: (its start in seconds, most in flight, answered, refused).
+    """
+
+    calls: int
+    in_flight: int
+    peak_in_flight: int
+    successes: int
+    failures: int
+    refusals: dict[str, int]
+    seconds: float
+    timeline: tuple[tuple[float, int, int, int], ...]
+
+
+class _Caller:
+    """A thread whose call was accepted, and how that call ended."""
+
+    __slots__ = ("ok", "waiter")
+
+    def __init__(self) -> None:
+        self.ok: bool | None = None
+        self.waiter: seam.Waiter | None = None
+
+
+class VirtualServer:
+    """Runs a `ServerModel` in the threads that call it; its time begins with the first call.
+
+    No thread of its own: of the callers that wait, one leads. It sleeps until the model's next event, lets the model
+    go on, wakes those whose calls ended, and hands the lead on when its own has.
+
+    `speed` divides all times and hints, as if the server were simply faster. `clock` is the one in force by default.
+    """
+
+    def __init__(self, scenario: str | Scenario, seed: int = 0, *, speed: float = 1.0,
+                 clock: seam.Clock | None = None) -> None:
+        self.scenario = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
+        self._speed = checks.number("speed", speed, above=0)
+        self._clock = seam.current() if clock is None else clock
+        self._model = ServerModel(self.scenario, server_random(seed))
+        self._lock = allocate_lock()
+        self._began: float | None = None
+        self._latest = 0.0  # the model's time, in its own seconds
+        self._calls = 0
+        self._callers: dict[int, _Caller] = {}
+        self._leader: _Caller | None = None
+        self._leader_wakes = 0.0
+
+    def call(self, prompt: object) -> str:
+        """The answer, after the time that the server takes; ServerRefused or ServerFailed where there is none."""
+        caller = _Caller()
+        with self._lock:
+            self._advance()
+            self._calls += 1
+            call = self._calls
+            refusal = self._model.arrive(self._latest, call)
+            if refusal is None:
+                self._callers[call] = caller
+        if refusal is not None:
+            self._clock.sleep(REFUSAL_SECONDS / self._speed)
+            raise ServerRefused(refusal.reason, None if refusal.hint is None else refusal.hint / self._speed)
+        try:
+            self._await_end(caller)
+        finally:
+            with self._lock:
+                self._callers.pop(call, None)  # still there where the wait was interrupted
+                self._hand_lead_on(caller)
+        if not caller.ok:
+            raise ServerFailed
+        return answer_to(prompt)
+
+    def stats(self) -> Snapshot:
+        """What it saw until now."""
+        with self._lock:
+            if self._began is not None:
+                self._advance()
+            stats = self._model.stats
+            timeline = tuple((start / self._speed, most, answered, refused)
+                             for start, most, answered, refused in stats.timeline.samples)
+            return Snapshot(stats.calls, stats.in_flight, stats.peak_in_flight, stats.successes, stats.failures,
+                            {reason.value: count for reason, count in stats.refusals.items()},
+                            self._latest / self._speed, timeline)
+
+    def _await_end(self, caller: _Caller) -> None:
+        reached = 0.0
+        while True:
+            with self._lock:
+                self._advance(reached)
+                if caller.ok is not None:
+                    return
+                caller.waiter = waiter = self._clock.waiter()
+                wakes = self._lead(caller)
+                pause = None if wakes is None else (wakes - self._latest) / self._speed
+            woken = waiter.wait(pause)
+            # A sleep may end a rounding error before the event that it was meant for.
+            reached = 0.0 if woken or wakes is None else wakes
+
+    def _lead(self, caller: _Caller) -> float | None:
+        """Until when the caller leads before it looks again; None: another one does, which will wake it."""
+        next_event = self._model.next_event()
+        assert next_event is not None  # this call is inside
+        if self._leader not in (None, caller) and next_event >= self._leader_wakes:
+            return None
+        self._leader, self._leader_wakes = caller, next_event
+        return next_event
+
+    def _hand_lead_on(self, caller: _Caller) -> None:
+        if self._leader is caller or self._leader is None:
+            self._leader = None
+            for other in self._callers.values():
+                if other.waiter is not None:
+                    other.waiter.set()
+                    break
+
+    def _advance(self, reached: float = 0.0) -> None:
+        now = self._clock.now()
+        if self._began is None:
+            self._began = now
+        self._latest = max(self._latest, reached, (now - self._began) * self._speed)
+        for call, ok, _ in self._model.advance(self._latest):
+            caller = self._callers.pop(call, None)
+            if caller is not None:
+                caller.ok = ok
+                if caller.waiter is not None:
+                    caller.waiter.set()
