@@ -100,9 +100,9 @@ _STATUS_IN_TEXT = re.compile(r"too many (\d{3}) error responses")  # all that ur
 def outcome_of(end: object) -> Outcome | None:
     """What `end`, an exception or a returned value, says of the attempt; None where it says nothing.
 
-    Reads responses of requests, httpx and urllib3, exceptions that carry one, the exceptions of these libraries and
-    the standard library's, and HuggingFace's cold start where a function returned its body. A body that was not read
-    yet stays unread. Any other value is an answer or not this function's business: None. Never raises.
+    Reads responses of requests, httpx and urllib3, exceptions that carry one, and the exceptions of these libraries
+    and of the standard library. A body that was not read yet stays unread. Any other value, parsed JSON too, counts as
+    an answer (`text_of` finds the errors in it), any other exception is left to others: None. Never raises.
     """
     try:
         if isinstance(end, AnswerError):
@@ -111,9 +111,6 @@ def outcome_of(end: object) -> Outcome | None:
             return _of_exception(end)
         if _is_response(end):
             return _of_response(end)
-        if isinstance(end, dict) and isinstance(end.get("error"), str):
-            wait = seconds_in(end, "estimated_time")
-            return None if wait is None else Outcome(Kind.LOADING, wait)
     except Exception:  # whatever the object does when it is looked at
         pass
     return None

@@ -95,7 +95,10 @@ class Pace:
     # Before a call.
 
     def ready_at(self, now: float) -> float:
-        """When a call that waits may start: `now` (at once), a later instant, or inf (only an end can admit it)."""
+        """When a call that waits may start: `now` (at once), a later instant, or inf (only an end can admit it).
+
+        To be asked again at that instant: what else holds it back shows then. It also notes that a call waits.
+        """
         self._cool_down(now)
         if now < self._gate.opens_at:
             return self._gate.opens_at
@@ -113,7 +116,7 @@ class Pace:
 
     @property
     def shut_since(self) -> float | None:
-        """The instant since which the server has let only single probes through, all in vain; None where it does not."""
+        """The instant since which the server's gate is shut, its probes in vain; None while it is open."""
         return self._gate.shut_since
 
     def start(self, now: float, since: float | None = None) -> Start:

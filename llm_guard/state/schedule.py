@@ -1,7 +1,7 @@
 """The waits between attempts, on backoff's wait generators and jitters.
 
 Only backoff's sequences are used, not its loop, whose sleep nothing can end and which forgets how long the calls
-themselves took. Both backoff 2 and its living fork, python-backoff 3, will do. Neither is imported before a schedule is made.
+themselves took. Both backoff 2 and its living fork, python-backoff 3, will do; it is imported with the first schedule.
 """
 
 from __future__ import annotations

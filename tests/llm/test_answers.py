@@ -86,7 +86,7 @@ def test_a_plain_str_is_the_text_itself(text: str) -> None:
     ({"error": "secret", "estimated_time": 20.0}, "dict with keys error, estimated_time"),
     ([{"error": {"code": 429, "message": "secret"}}], "list of 1, the first a dict with keys error"),
     ({"error": "secret", "secret": 1, "secret2": 2}, "dict with keys error and 2 more"),
-    ({"status": "failed", "error": None, "output": []}, "dict with keys error, output, status"),
+    (RESPONSES_API | {"status": "failed"}, "dict with keys error, id, object, output, status"),
     ({"secret": "secret"}, "dict of 1 keys"),
     (chat({"content": None, "tool_calls": []}), "dict with keys choices, id, object"),
     ({"choices": []}, "dict with keys choices"),

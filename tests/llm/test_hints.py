@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
@@ -44,6 +45,15 @@ def _fixed_wall() -> Iterator[None]:
 ])
 def test_every_form_of_a_wait_is_read_in_seconds(value: Any, seconds: Any) -> None:
     assert wait_until(value) == pytest.approx(seconds)
+
+
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "UTC-9")
+        time.tzset()
+        waits = [wait_until("2023-11-14T22:13:50"), wait_until("Tue, 14 Nov 2023 22:13:50")]
+    time.tzset()
+    assert waits == [30.0, 30.0]
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "nan", "inf", "1e400", "5, 7", "12 parsecs", "5sx", "Mon, 99 Foo"])

@@ -49,10 +49,9 @@ class Caller:
 
     def start(self) -> Start:
         """One call, as soon as the pace allows it."""
-        at = self.pace.ready_at(self.now)
-        assert at < math.inf
-        self.now = max(self.now, at)
-        assert self.pace.ready_at(self.now) <= self.now
+        while (at := self.pace.ready_at(self.now)) > self.now:
+            assert at < math.inf
+            self.now = at
         call = self.pace.start(self.now)
         self.calls.append(call)
         return call

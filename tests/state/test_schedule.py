@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice, pairwise
+from itertools import islice
 from random import Random
 from threading import Thread
 from typing import Any
@@ -47,7 +47,7 @@ def test_random_jitter_adds_up_to_a_second() -> None:
 
 
 @pytest.mark.parametrize("jitter", [backoff.full_jitter, backoff.random_jitter])
-def test_chance_comes_from_the_given_random_alone(jitter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chance_comes_from_the_given_random_alone(jitter: Any) -> None:
     import random as everyones
 
     before = everyones.getstate()
@@ -192,7 +192,7 @@ def test_bad_options_are_refused_by_name_when_the_schedule_is_made(arguments: An
 
 
 def test_a_wait_that_is_no_number_is_told_when_it_is_drawn() -> None:
-    schedule = Schedule(backoff.runtime, value=lambda seen: None)  # type: ignore[arg-type,return-value]
+    schedule = Schedule(backoff.runtime, value=lambda seen: None)
     with pytest.raises(ConfigError, match="wait=None"):
         next(schedule.waits(Random(0)))
 

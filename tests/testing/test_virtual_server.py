@@ -1,0 +1,180 @@
+"""The server as a function to call, in virtual time."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from llm_guard.clock import Waiter
+from llm_guard.clock.virtual import VirtualClock
+from llm_guard.errors import ConfigError
+from llm_guard.outcome import FAILURE, SUCCESS, TIMEOUT, Kind, Outcome
+from llm_guard.testing.server import REFUSAL_SECONDS, SCENARIOS, Reason, Scenario, best_time
+from llm_guard.testing.server.settings import Spell
+from llm_guard.testing.virtual_server import ServerFailed, ServerRefused, Snapshot, VirtualServer, outcome_of
+
+STEADY = Scenario("steady", slots=2, median=1.0, sigma=0.0)
+
+
+def in_threads(clock: VirtualClock, count: int, work: Callable[[int], object]) -> None:
+    """Runs `work(0)` to `work(count - 1)` at once, until all are done."""
+    done = clock.waiter()
+    left = [count]
+
+    def run(index: int) -> None:
+        try:
+            work(index)
+        finally:
+            left[0] -= 1
+            if not left[0]:
+                done.set()
+
+    for index in range(count):
+        clock.spawn(lambda index=index: run(index), f"caller {index}")  # type: ignore[misc]
+    done.wait()
+
+
+def batch(scenario: Scenario, seed: int, threads: int = 64) -> tuple[float, Snapshot, list[str]]:
+    """Sends all items from a pool of threads that insist: when it was over, what the server saw, the answers."""
+    with VirtualClock(seed) as clock:
+        server = VirtualServer(scenario, seed)
+        todo = list(reversed(range(scenario.items)))
+        answers = [""] * scenario.items
+
+        def work(_: int) -> None:
+            while todo:
+                item = todo.pop()
+                while not answers[item]:
+                    try:
+                        answers[item] = server.call(item)
+                    except (ServerRefused, ServerFailed) as end:
+                        clock.sleep(outcome_of(end).hint or clock.random.uniform(0.1, 1.0))
+
+        in_threads(clock, threads, work)
+        return clock.now(), server.stats(), answers
+
+
+@pytest.mark.parametrize("name", ["A", "B", "C", "D", "E", "F", "H"])
+def test_each_item_gets_its_own_answer_and_the_counts_add_up(name: str) -> None:
+    scenario = replace(SCENARIOS[name], items=600, noise=0.05)
+    _, stats, answers = batch(scenario, seed=1)
+    assert answers == [f"echo: {item}" for item in range(600)]
+    assert stats.successes == 600
+    assert stats.failures > 0
+    assert stats.calls == stats.successes + stats.failures + sum(stats.refusals.values())
+    assert stats.in_flight == 0
+    assert sum(answered for _, _, answered, _ in stats.timeline) == 600
+
+
+def test_it_takes_the_time_that_the_model_takes() -> None:
+    scenario = replace(SCENARIOS["E"], items=500)
+    took, _, _ = batch(scenario, seed=2)
+    assert took == pytest.approx(best_time(scenario, 2), rel=0.02)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    scenario = replace(SCENARIOS["A"], items=300)
+    assert batch(scenario, seed=3) == batch(scenario, seed=3)
+    assert batch(scenario, seed=3)[0] != batch(scenario, seed=4)[0]
+
+
+def test_a_refusal_answers_soon_and_says_how_long_to_wait() -> None:
+    with VirtualClock() as clock:
+        server = VirtualServer("A")
+        clock.sleep(1000.0)  # its time begins with its first call
+        with pytest.raises(ServerRefused) as refused:
+            server.call("hello")
+        assert clock.now() == pytest.approx(1000.0 + REFUSAL_SECONDS)
+        assert refused.value.kind is Kind.LOADING
+        assert refused.value.hint is not None
+        clock.sleep(25.0)
+        assert server.call("hello") == "echo: hello"
+
+
+def test_speed_divides_times_and_hints() -> None:
+    with VirtualClock() as clock:
+        server = VirtualServer("C-win", speed=10)
+        for item in range(2):
+            start = clock.now()
+            usual, fast = VirtualServer(STEADY), VirtualServer(STEADY, speed=10)
+            usual.call(item)
+            middle = clock.now()
+            fast.call(item)
+            assert middle - start == pytest.approx(10 * (clock.now() - middle))
+        hints: list[float | None] = []
+
+        def work(item: int) -> None:
+            try:
+                server.call(item)
+            except ServerRefused as refused:
+                hints.append(refused.hint)
+
+        in_threads(clock, 601, work)
+        assert hints == [pytest.approx(6.0)]
+        assert server.stats().seconds < 6.0
+    with pytest.raises(ConfigError, match="speed"):
+        VirtualServer("A", speed=0)
+
+
+@pytest.mark.parametrize("interrupted", range(3))
+def test_a_caller_that_is_interrupted_does_not_hold_up_the_others(interrupted: int) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    class Interrupting(VirtualClock):
+        made = 0
+
+        def waiter(self) -> Waiter:  # type: ignore[override]
+            self.made += 1
+            return Raising() if self.made == interrupted + 1 else super().waiter()
+
+    class Raising:
+        def wait(self, timeout: float | None = None) -> bool:
+            clock.sleep(0.5)
+            raise Interrupted
+
+        def set(self) -> None:
+            pass
+
+    answers: list[str] = []
+    with Interrupting() as clock:
+        server = VirtualServer(STEADY)
+        clock.made = -1  # the waiter of in_threads is not counted
+
+        def work(item: int) -> None:
+            try:
+                answers.append(server.call(item))
+            except Interrupted:
+                pass
+
+        in_threads(clock, 6, work)
+        # The call itself stays in the server, and is worked on all the same.
+        assert clock.now() == pytest.approx(3.0, abs=0.01)
+        assert server.stats().successes == 6
+    assert len(answers) == 5
+
+
+def test_ends_become_outcomes() -> None:
+    assert outcome_of("echo: x") == SUCCESS
+    assert outcome_of(None) == SUCCESS
+    assert outcome_of(ServerFailed()) == Outcome(Kind.FAILURE)
+    assert outcome_of(ServerRefused(Reason.LIMITED, 2.0)) == Outcome(Kind.LIMITED, 2.0)
+    assert outcome_of(ServerRefused(Reason.GROWTH)) == Outcome(Kind.LIMITED)
+    assert outcome_of(ServerRefused(Reason.OVERLOAD)) == Outcome(Kind.OVERLOAD)
+    assert outcome_of(ServerRefused(Reason.CONNECTION)) == FAILURE
+    assert outcome_of(TimeoutError()) == TIMEOUT
+    assert outcome_of(ValueError()) == FAILURE
+
+
+def test_its_errors_pickle_and_quote_no_prompt() -> None:
+    with VirtualClock():
+        server = VirtualServer(replace(STEADY, spells=(Spell(0.0, 10.0),)))
+        with pytest.raises(ServerRefused) as refused:
+            server.call("secret")
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (again.reason, again.hint) == (Reason.CONNECTION, None)
+    assert "secret" not in repr(refused.value)
+    assert isinstance(pickle.loads(pickle.dumps(ServerFailed())), ServerFailed)
