@@ -1,7 +1,6 @@
 """The leaky bucket as a meter: calls leave it at an even rate, one by one.
 
-`Leak` is the arithmetic, a virtual scheduling meter (ITU-T I.371, the generic cell rate algorithm with a burst of one);
-`LeakyBucket` makes threads wait for it, first come, first served.
+`llm_guard.state.leak` is the arithmetic; `LeakyBucket` makes threads wait for it, first come, first served.
 """
 
 from __future__ import annotations
@@ -10,34 +9,8 @@ from llm_guard import checks, clock
 from llm_guard.call import FOREVER
 from llm_guard.errors import Saturated
 from llm_guard.state.gate import Ending, Gate, Request
+from llm_guard.state.leak import Leak
 from llm_guard.state.line import Line
-
-#: A start that comes late is made up for by the next ones, but never more than this many seconds of it.
-CATCH_UP = 0.010
-
-
-class Leak:
-    """When the next call may start, at `rate` calls a second.
-
-    In any window of w seconds, the first included, at most rate * (w + CATCH_UP) + 1 calls start.
-    """
-
-    __slots__ = ("last", "next_start", "rate")
-
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self.last = -FOREVER
-        self.next_start = -FOREVER
-
-    def take(self, now: float, since: float) -> None:
-        """A call starts now that has waited since `since`: only who waited makes up for a late start."""
-        self.last = max(self.next_start, since, now - CATCH_UP)
-        self.next_start = self.last + 1 / self.rate
-
-    def change(self, rate: float) -> None:
-        """A new rate, which counts from the last start on."""
-        self.rate = rate
-        self.next_start = self.last + 1 / rate
 
 
 class LeakGate:
@@ -47,13 +20,14 @@ class LeakGate:
 
     def __init__(self, rate: float, name: str = "bucket") -> None:
         self.name = name
-        self.leak = Leak(rate)
+        self.rate = rate
+        self.leak = Leak()
 
     def ready_at(self, now: float, request: Request) -> float:
         return self.leak.next_start
 
     def start(self, now: float, request: Request) -> None:
-        self.leak.take(now, request.since)
+        self.leak.take(now, request.since, self.rate)
 
     def end(self, now: float, permit: None, ending: Ending) -> None:
         """A start cannot be taken back."""
@@ -77,12 +51,13 @@ class LeakyBucket:
     @property
     def rate(self) -> float:
         """Calls a second; may be set while threads wait."""
-        return self._gate.leak.rate
+        return self._gate.rate
 
     @rate.setter
     def rate(self, rate: float) -> None:
         with self._line.locked():
-            self._gate.leak.change(checks.number("rate", rate, above=0, unit="calls a second"))
+            self._gate.rate = checks.number("rate", rate, above=0, unit="calls a second")
+            self._gate.leak.reschedule(self._gate.rate)
         self._line.changed(self._gate)
 
     @property

@@ -30,11 +30,11 @@ class Ending:
 class Request:
     """An attempt at the door.
 
-    `urgent`: a retry, which goes before first attempts. `patience`: how long it waits for a gate that the server's
-    refusals or failures hold closed, in seconds; None where it would rather be refused by an open circuit. `by_call`: so
+    `urgent`: a retry, which goes before first attempts. `patience`: how many seconds it waits for a gate that the
+    server's refusals or failures hold closed; None where it would rather be refused by an open circuit. `by_call`: so
     many of its gates, the first ones, are passed for the whole call. `deadline`: the instant by which its call must
-    have ended. `since`: when it came to the door. `permits`: what the gates gave
-    it, in their order, once admitted; `era`: what tells them from permits of before a fork.
+    have ended. `since`: when it came to the door. `permits`: what the gates gave it, in their order, once admitted;
+    `era`: what tells them from permits of before a fork.
     """
 
     __slots__ = ("by_call", "deadline", "era", "gates", "patience", "permits", "since", "urgent")

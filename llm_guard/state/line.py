@@ -166,7 +166,15 @@ class Line:
                 return at
             if at > now:
                 return at
-        request.permits = [gate.start(now, request) for gate in request.gates]
+        permits: list[Any] = []
+        try:
+            for gate in request.gates:
+                permits.append(gate.start(now, request))
+        except Rejected as refused:  # by a circuit that others use past this line
+            for gate, permit in zip(request.gates, permits, strict=False):
+                gate.end(now, permit, Ending(IGNORED, 0.0))
+            return refused
+        request.permits = permits
         request.era = self._era
         return True
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.state.leak import Leak
+
 #: Calls a second of a rate nobody has bounded yet, and how far slow start may double it.
 DORMANT, MOST = 1000.0, 1e9
 #: No cut goes lower, in calls a second.
 LEAST = 0.2
-#: A start may be counted up to so many seconds before it happened, so that late wake-ups do not slow the pace.
-CATCH_UP = 0.010
 #: After the server said "grew too fast": the rate grows by this factor in 60 s at most, for so many seconds.
 GROWTH_A_MINUTE, GROWTH_MEMORY = 2.0, 900.0
 
@@ -24,23 +24,38 @@ class Rate:
     `start` is the first rate and `ceiling` the most there may ever be, in calls a second; None: the law alone.
     """
 
-    __slots__ = ("_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_value", "bound", "ceiling", "clean",
-                 "delivered", "done", "holds_back", "measured_since", "next_start", "slow_start")
+    __slots__ = ("_ceiling", "_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_leak", "_value", "bound",
+                 "clean", "delivered", "done", "holds_back", "measured_since", "slow_start")
 
     def __init__(self, start: float | None, ceiling: float | None) -> None:
         self._first = DORMANT if start is None else start
-        self.ceiling = math.inf if ceiling is None else ceiling
+        self._ceiling = math.inf if ceiling is None else ceiling
+        self._leak = Leak()
         self._value = self._first
         self.slow_start = True
         self.bound = math.inf  # the rate the server was last seen to bear; inf: it never said "rate"
         self._cut_at = self._growth_capped_until = -math.inf
         self._latency_at_cut: float | None = None
-        self.next_start = -math.inf
         self.holds_back = False  # some call waited for the bucket since the last tick
         self.clean = True  # no refusal since the last tick
         self.done = 0  # answers since `measured_since`
         self.delivered = 0.0  # answers a second, smoothed over the ticks
         self.measured_since: float | None = None
+
+    @property
+    def ceiling(self) -> float:
+        """The most calls a second there may be. A new one holds from the last start on."""
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, value: float) -> None:
+        self._ceiling = value
+        self._leak.reschedule(self.value)
+
+    @property
+    def next_start(self) -> float:
+        """Before this instant nobody may start."""
+        return self._leak.next_start
 
     @property
     def value(self) -> float:
@@ -58,8 +73,8 @@ class Rate:
         return self.slow_start and self.value >= DORMANT
 
     def take(self, now: float, since: float) -> None:
-        """Spends one start, counted from `since`, but at most `CATCH_UP` seconds before `now`."""
-        self.next_start = max(self.next_start, since, now - CATCH_UP) + 1 / self.value
+        """Spends one start, of a call that has waited since `since`."""
+        self._leak.take(now, since, self.value)
         if self.measured_since is None:
             self.measured_since = now
 

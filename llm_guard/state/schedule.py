@@ -127,7 +127,10 @@ class Waits(Iterator[float]):
             self._send: Callable[[object], Any] = lambda _: next(generator)
         else:
             self._send = send
-            self._first = send(None) or None  # backoff 2 yields None here, its fork 0
+            try:
+                self._first = send(None) or None  # backoff 2 yields None here, its fork 0
+            except StopIteration:
+                pass  # `after` says so
 
     def __next__(self) -> float:
         return self.after(None)
@@ -143,7 +146,7 @@ class Waits(Iterator[float]):
                 wait = self._send(seen)
             except StopIteration:
                 if self._last is None:
-                    raise
+                    raise ConfigError("wait", None, "a generator that yields a wait before it ends") from None
                 wait = self._last
         self._last = checks.number("wait", wait, unit="seconds")
         return max(0.0, checks.number("jitter", self._jitter(self._last)))

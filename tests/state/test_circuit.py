@@ -133,7 +133,7 @@ def test_open_time_is_jittered_grows_with_failed_trials_to_a_bound_and_falls_bac
         vote(circuit, now, False)
         base = min(60, base * GROWTH)
     assert base == 60
-    assert len(set(seen)) == len(seen)
+    assert len({1.0, *seen}) == len(seen) + 1
     now += circuit.snapshot(now).open_in
     vote(circuit, now, True, False, False)
     assert circuit.snapshot(now).open_in <= JITTER[1] * 10
@@ -575,6 +575,24 @@ def test_a_dropped_generator_is_closed_and_gives_its_trial_back(clock: VirtualCl
     assert closed
     assert circuit.snapshot(clock.now()).trials == 0
     assert circuit.state == "half_open"
+
+
+def test_a_generator_that_its_consumer_throws_into_is_closed_without_a_vote(clock: VirtualClock) -> None:
+    circuit = make()
+    closed = []
+
+    def words() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            closed.append(True)
+
+    stream = circuit.call_generator(words)
+    next(stream)
+    with pytest.raises(KeyError) as kept:
+        stream.throw(KeyError())
+    assert closed, kept
+    assert circuit.snapshot(clock.now()).calls == 0
 
 
 def test_a_decorated_function_keeps_its_name_and_gives_it_to_a_circuit_without_one() -> None:

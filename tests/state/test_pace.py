@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from llm_guard.errors import ConfigError
 from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, Kind, Outcome
+from llm_guard.state.leak import CATCH_UP
 from llm_guard.state.pace import FAILURES_TO_CLOSE, Pace, Start
 from llm_guard.state.pace_gate import LONGEST_HINT, LONGEST_LOADING, QUOTA_WAIT
-from llm_guard.state.pace_rate import CATCH_UP, DORMANT, GROWTH_A_MINUTE, LEAST, MOST
+from llm_guard.state.pace_rate import DORMANT, GROWTH_A_MINUTE, LEAST, MOST
 
 RUNS = [json.loads(line) for line in
         Path(__file__).with_name("pace-vectors.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -413,7 +414,8 @@ def test_an_end_without_verdict_changes_nothing_but_the_permit() -> None:
 
 # The quota.
 
-@pytest.mark.parametrize(("hint", "wait"), [(None, QUOTA_WAIT), (3600.0, 3600.0)])
+@pytest.mark.parametrize(("hint", "wait"), [
+    (None, QUOTA_WAIT), (0.0, QUOTA_WAIT), (-5.0, QUOTA_WAIT), (math.nan, QUOTA_WAIT), (3600.0, 3600.0)])
 def test_an_exhausted_quota_is_told_and_then_probed_by_one(hint: float | None, wait: float) -> None:
     caller = Caller()
     caller.ramp(8)

@@ -197,6 +197,17 @@ def test_a_wait_that_is_no_number_is_told_when_it_is_drawn() -> None:
         next(schedule.waits(Random(0)))
 
 
+def test_a_generator_that_one_day_yields_nothing_is_told_as_such() -> None:
+    days: Iterator[list[float]] = iter([[1.0], []])
+
+    def changing() -> Iterator[float]:
+        yield from next(days)
+
+    schedule = Schedule(changing)
+    with pytest.raises(ConfigError, match="wait"):
+        schedule.waits(Random(0)).after(ValueError())
+
+
 @pytest.mark.real
 def test_backoff_is_imported_when_the_first_schedule_is_made_and_not_before() -> None:
     code = ("import sys; from llm_guard.state.schedule import Schedule; assert 'backoff' not in sys.modules; "

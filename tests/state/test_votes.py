@@ -97,6 +97,10 @@ def test_slow_calls_are_too_bad_though_they_succeed() -> None:
     assert [votes.cast(0, good=True, seconds=seconds) for seconds in (2, 3, 0, 2.1)] == [False, False, False, True]
 
 
+def test_a_call_of_just_slow_call_is_not_slow() -> None:
+    assert not ballot(slow_call=2).is_slow(2)
+
+
 def test_no_call_is_slow_where_slow_call_is_not_set() -> None:
     assert not ballot().is_slow(1e9)
 

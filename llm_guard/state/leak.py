@@ -1,0 +1,34 @@
+"""The arithmetic of a leaky bucket as a meter: virtual scheduling (ITU-T I.371, the generic cell rate algorithm with a
+burst of one)."""
+
+from __future__ import annotations
+
+import math
+
+#: A start that comes late is made up for by the next ones, but never more than this many seconds of it.
+CATCH_UP = 0.010
+
+
+class Leak:
+    """When the next call may start.
+
+    At a constant rate at most rate * (w + CATCH_UP) + 1 calls start in any window of w seconds, the first included.
+    """
+
+    __slots__ = ("_last", "next_start")
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+        self.next_start = -math.inf
+
+    def take(self, now: float, since: float, rate: float) -> None:
+        """A call starts that has waited since `since`; the next follows at `rate` calls a second.
+
+        Only who waited makes up for a late start.
+        """
+        self._last = max(self.next_start, since, now - CATCH_UP)
+        self.next_start = self._last + 1 / rate
+
+    def reschedule(self, rate: float) -> None:
+        """The next call follows the last one at another rate."""
+        self.next_start = self._last + 1 / rate
