@@ -1,4 +1,4 @@
-"""The main job in virtual time: a batch of items through the real decorators and threads, against a simulated server."""
+"""The main job in virtual time: a batch through the real decorators and threads, against a simulated server."""
 
 from __future__ import annotations
 

@@ -122,6 +122,14 @@ def test_being_busy_adds_replicas_and_being_idle_unloads_them() -> None:
     assert len(model.advance(last + 64.01)) == 2
 
 
+def test_only_being_busy_without_a_break_adds_a_replica() -> None:
+    model = model_of(replace(STEADY, queue=None, scaling=Scaling(most=2)))
+    for burst in range(20):  # busy for 9 s, idle for 1 s
+        reasons(model, 10.0 * burst, range(100 * burst, 100 * burst + 18))
+    assert reasons(model, 200.0, range(9000, 9004)) == [None] * 4
+    assert len(model.advance(201.5)) == 20 * 18 + 2
+
+
 def test_a_refused_caller_who_waits_as_told_is_let_in() -> None:
     model = model_of(SCENARIOS["C"])
     assert reasons(model, 0.0, range(10)) == [None] * 10

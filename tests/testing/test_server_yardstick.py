@@ -10,6 +10,7 @@ import pytest
 from llm_guard.errors import ConfigError
 from llm_guard.testing.server import (
     SCENARIOS,
+    Scenario,
     best_answers,
     best_time,
     ramp_arrivals,
@@ -57,6 +58,12 @@ def test_online_all_are_answered_within_the_capacity_and_not_beyond() -> None:
     # Of the spike's 30 s at 2.5 times the capacity about 60 s of work can be answered in time.
     assert capacity * (0.25 * 100 + 55) < answered < capacity * (0.25 * 150 + 62)
     assert best_answers(server, 0, spike, deadline=300.0) == len(spike)
+
+
+def test_no_call_is_made_that_would_end_too_late() -> None:
+    server = Scenario("one a second", slots=1, median=1.0, sigma=0.0)
+    twice_as_many = [index / 2 for index in range(120)]
+    assert best_answers(server, 0, twice_as_many, deadline=10.0) > 60
 
 
 def test_a_seed_draws_always_the_same_server_and_seeds_draw_all_kinds() -> None:
