@@ -42,6 +42,7 @@ class Breaker(Policy):
     def open(self) -> None:
         """Opens the circuit by hand, for as long as its own opening would last."""
         self.circuit.force_open(clock.current().now())
+        door.changed(self)
 
     def close(self) -> None:
         """Closes it by hand, and forgets its votes."""
@@ -49,8 +50,9 @@ class Breaker(Policy):
         door.changed(self)
 
     def change(self, now: float) -> tuple[str, str] | None:
-        state = self.circuit.snapshot(now).state
-        told, self._told = self._told, state
+        with door.locked():
+            state = self.circuit.snapshot(now).state
+            told, self._told = self._told, state
         return None if told == state else (told, state)
 
     def statistics(self) -> CircuitSnapshot:

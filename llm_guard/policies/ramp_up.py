@@ -46,7 +46,8 @@ class PaceGate:
         exhausted = self.pace.exhausted_for(now)
         if exhausted is not None:
             return QuotaExhausted("the account's quota is exhausted", policy=self.name, retry_after=exhausted)
-        if self.pace.hopeless(now, request.deadline):
+        # Only who has waited: else one slow answer would refuse all whose whole time is short.
+        if now > (request.since + request.deadline) / 2 and self.pace.hopeless(now, request.deadline):
             return Saturated("the call could not end within its deadline", policy=self.name)
         at = self.pace.ready_at(now)
         if at > now and request.patience is not None and (shut_since := self.pace.shut_since) is not None:

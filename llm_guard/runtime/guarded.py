@@ -81,7 +81,9 @@ class Guarded(Generic[P, R]):
     def __get__(self: Guarded[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Guarded[Q, R]: ...
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else _Bound(self, instance)
+        if instance is None or not hasattr(self._bare, "__get__"):  # what does not bind, as a partial, is no method
+            return self
+        return _Bound(self, instance)
 
     def __reduce__(self) -> str:
         return self.__qualname__  # by reference, as functions are pickled
@@ -119,8 +121,10 @@ def check_function(function: object) -> None:
     bare: Any = function.func if isinstance(function, partial) else function
     if isinstance(bare, (classmethod, staticmethod)):
         raise ConfigError("function", bare, f"a plain function: put the policy beneath @{type(bare).__name__}")
-    if not callable(bare) or inspect.isclass(bare):
+    if inspect.isclass(bare):
         raise ConfigError("function", bare, "a function")
+    if not callable(bare):  # it may be a prompt, given to a policy that was meant to be called first
+        raise ConfigError("function", type(bare).__name__, "a function")
     called = getattr(bare, "__call__", None)  # noqa: B004 - what is looked at is its kind
     for kind in (bare, called):
         if inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind):

@@ -10,6 +10,7 @@ from llm_guard.errors import ConfigError
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
 from llm_guard.state.gate import Gate
+from llm_guard.state.limiter import LimitGate
 from llm_guard.state.tries import Rule
 
 
@@ -23,9 +24,9 @@ class Timed(Protocol):
 class Plan:
     """A policy adds to it in `join`; afterwards it is only read.
 
-    Gates that hold for an attempt are told from those that hold for the whole call, and so are time bounds. The order
-    of `attempt_gates` is that in which they are asked; a pace comes last, so that it is asked only when all else is
-    ready, and learns only of waits that are its own.
+    Gates that hold for an attempt are told from those that hold for the whole call, and so are time bounds. Gates are
+    asked in the order of their list: limits after those that may refuse, so that nobody waits for a place only to be
+    refused then; a pace last, so that it is asked only when all else is ready, and learns only of its own waits.
     """
 
     __slots__ = ("attempt_gates", "attempt_timeouts", "call_deadlines", "call_gates", "call_timeouts", "classify",
@@ -51,6 +52,8 @@ class Plan:
         for policy in policies:
             self.joined += 1
             policy.join(self, by_call=self.joined <= retry_at)
+        for gates in (self.call_gates, self.attempt_gates):
+            gates.sort(key=lambda gate: isinstance(gate, LimitGate))
         self.attempt_gates += self.paces
         self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
 

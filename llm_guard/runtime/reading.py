@@ -57,6 +57,8 @@ def _asked(classify: Classify, end: object) -> Outcome | None:
     verdict = classify(end)
     if isinstance(verdict, Kind):
         return Outcome(verdict)
+    if isinstance(verdict, Outcome) and not isinstance(verdict.hint, float | int | None):
+        raise TypeError(f"classify returned a hint of type {type(verdict.hint).__name__}: it must be seconds, or None")
     if verdict is None or isinstance(verdict, Outcome):
         return verdict
     raise TypeError(f"classify returned {type(verdict).__name__}: it must be an Outcome, a Kind or None")

@@ -27,8 +27,9 @@ from llm_guard.state.tries import Tries
 class Run:
     """One guarded call."""
 
-    __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline",
-                 "_function", "_held", "_listeners", "_max_wait", "_name", "_plan", "_ran_for", "_time", "_timeout", "_tries")
+    __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
+                 "_function", "_held", "_listeners", "_max_wait", "_name", "_patience", "_plan", "_ran_for", "_time",
+                 "_timeout", "_tries")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners) -> None:
@@ -43,7 +44,9 @@ class Run:
         self._bound_in_time(FOREVER if above is None else above.deadline, options)
         self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
         self._tries = self._begin_tries(options)
+        self._patience = None if self._tries is None else self._tries.patience()  # at first
         self._attempts = 0  # that started
+        self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits = Permits(None, ())  # what is held for the whole call
 
@@ -78,14 +81,16 @@ class Run:
         error: BaseException | None = None
         try:
             while (permits := self._admit()) is not None:
-                if self._attempts and error is None:
-                    _close(value)
-                value, error, ending = self._make(permits)
+                value, error, ending = self._make(permits, before=value)
                 wait = self._wait_after(ending.outcome, error, permits)
                 if wait is None:
                     break
                 if wait > 0:
                     self._sleep(wait)
+        except BaseException:  # given up, or interrupted
+            ending = Ending(IGNORED, 0.0)
+            _close(value)
+            raise
         finally:
             self._call_permits.end(replace(ending, seconds=self._ran_for))
         if error is None:
@@ -103,14 +108,13 @@ class Run:
         again = self._attempts > 0
         now = self._came = self._time.now()
         give_up_at = min(self._deadline, now + self._max_wait)
-        patience = None
-        if self._tries is not None:
-            patience = self._tries.patience()
-            if self._tries.was_refused:
-                give_up_at = min(give_up_at, now + patience)
+        if self._tries is not None and self._tries.was_refused:
+            give_up_at = min(give_up_at, self._ended + self._tries.patience())
         held_by_call = [] if again else self._plan.call_gates
-        request = Request([*held_by_call, *self._plan.attempt_gates], urgent=again, patience=patience,
+        request = Request([*held_by_call, *self._plan.attempt_gates], urgent=again, patience=self._patience,
                           by_call=len(held_by_call), deadline=self._deadline)
+        if self._cut_off is not None and self._cut_off.is_cut:
+            raise Cancelled("the call was given up before it could start")
         try:
             if now >= self._deadline:
                 raise Saturated("the deadline had passed before the call could start", policy="deadline")
@@ -129,13 +133,17 @@ class Run:
             self._above.attempts += 1
         return Permits(request.era, permits[len(held_by_call):])
 
-    def _make(self, permits: Permits) -> tuple[Any, BaseException | None, Ending]:
-        """Runs the bare function once. What is no Exception (an interrupt, an exit) is raised."""
+    def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
+        """Runs the bare function once. What is no Exception (an interrupt, an exit) is raised.
+
+        `before`: what the attempt before returned, if anything, which nobody will see.
+        """
         started = self._time.now()
         value: Any = None
         error: BaseException | None = None
         outcome = IGNORED
         try:
+            _close(before)
             self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             value = self._run_function(started, permits)
             outcome = reading.of_value(value, self._plan.classify)
@@ -145,7 +153,8 @@ class Run:
             if not isinstance(raised, Exception):
                 raise
         finally:
-            seconds = self._time.now() - started
+            self._ended = self._time.now()
+            seconds = self._ended - started
             self._ran_for += seconds
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
                             bool(self._plan.paces))
@@ -153,7 +162,10 @@ class Run:
             self._tell(events.AttemptEnded, attempt=self._attempts, kind=outcome.kind, seconds=seconds,
                        hint=outcome.hint)
             self._tell_changes()
-        return value, error, ending
+        try:
+            return value, error, ending
+        finally:
+            del error  # its traceback holds this frame
 
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""
@@ -179,11 +191,15 @@ class Run:
 
     def _wait_after(self, outcome: Outcome, error: BaseException | None, permits: Permits) -> float | None:
         """Seconds until the next attempt; None: there is none."""
-        if self._tries is None or outcome is SUCCESS:
+        if self._tries is None or self._patience is None or outcome is SUCCESS:
             return None
         now = self._time.now()
         wait = self._tries.wait_after(outcome, error, now, probe=permits.is_probe)
-        if wait is None or now + wait >= self._deadline:
+        if wait is None or (outcome.hint or 0.0) > self._patience:
+            return None
+        if self._tries.was_refused:
+            wait = min(wait, self._tries.patience())
+        if now + wait >= self._deadline:
             return None
         self._tell(events.RetryScheduled, attempt=self._attempts, kind=outcome.kind, wait=wait)
         return wait
@@ -218,6 +234,9 @@ class Run:
 
 def _close(value: Any) -> None:
     """A refused response that nobody will see gives its connection back."""
-    close = getattr(value, "close", None)
-    if callable(close):
-        close()
+    try:
+        close = getattr(value, "close", None)
+        if callable(close):
+            close()
+    except Exception:  # it is of no use to anybody
+        pass

@@ -37,12 +37,15 @@ class Stack:
         """`function` under this stack; one that is guarded already gets its own stack beneath this one."""
         if isinstance(function, Guarded):
             classify = self.classify or function.stack.classify
+            if function.stack.classify not in (None, classify):
+                raise ConfigError("classify", self.classify, "one function for the whole stack, given once")
             return Guarded(function.__wrapped__, Stack((*self.policies, *function.stack.policies), classify))
         check_function(function)
         return Guarded(function, self)
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` once under this stack."""
+        check_function(function)
         if switch.is_off:
             return function(*args, **kwargs)
         label = getattr(function, "__qualname__", type(function).__qualname__)

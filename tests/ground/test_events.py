@@ -144,7 +144,7 @@ def test_a_finaliser_may_take_its_listener_off_in_the_midst_of_another_change() 
 
     def change() -> None:
         for allocations in range(1, 40):  # the collector comes a little later each time
-            gc.collect()
+            gc.collect(0)
             Exporter()
             gc.set_threshold(allocations)
             off = listeners.add(_ignore)
@@ -155,7 +155,7 @@ def test_a_finaliser_may_take_its_listener_off_in_the_midst_of_another_change() 
     thread = threading.Thread(target=change, daemon=True)
     try:
         thread.start()
-        thread.join(1.0)
+        thread.join(0.5)
     finally:
         gc.set_threshold(*usual)
     assert not thread.is_alive(), "it waits for a lock that it holds itself"

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[2] / "benchmarks"
+
+pytestmark = pytest.mark.real
+
+
+def printed(script: str, *options: str) -> list[str]:
+    """The lines that a benchmark prints when it is run as a user runs it."""
+    run = subprocess.run([sys.executable, str(HERE / script), *options], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert not run.stderr
+    return run.stdout.splitlines()
+
+
+def rows(lines: list[str], head: str) -> list[str]:
+    """The lines of the table that begins with `head`, up to the next empty one."""
+    began = next(number for number, line in enumerate(lines) if line.startswith(head))
+    table = [*lines[began + 2:], ""]
+    return table[:table.index("")]
+
+
+def overhead(*options: str) -> list[str]:
+    for library in ("tenacity", "pybreaker"):  # they come with the extra "bench"
+        pytest.importorskip(library)
+    return printed("overhead.py", "--rounds", "2", "--slice", "0.0005", *options)
+
+
+def test_overhead_prints_a_row_for_each_subject_and_writes_the_same_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    lines = overhead("--json", str(file))
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    table = rows(lines, "subject")
+    assert len(table) == len(figures["costs"])
+    for line, (name, cost) in zip(table, figures["costs"].items(), strict=True):
+        assert line.startswith(name)
+        assert min(cost["us"].values()) > 0
+        for peer, ratio in cost["ratios"].items():
+            assert f"x {peer}" in line
+            assert peer in figures["costs"]
+            assert min(ratio.values()) > 0
+    assert sum(bool(cost["ratios"]) for cost in figures["costs"].values()) >= 6
+
+
+def test_overhead_prints_markdown_of_even_rows() -> None:
+    table = rows(overhead("--markdown"), "| subject")
+    assert {line.count("|") for line in table} == {5}
+
+
+def test_bucket_prints_its_figures_and_lateness() -> None:
+    lines = printed("bucket.py", "--threads", "5", "--rate", "200", "--seconds", "0.2", "--idle", "0.05")
+    figures = rows(lines, "figure")
+    assert any(line.startswith("granted out of turn") and line.split()[4] == "0" for line in figures)
+    assert any(line.startswith("most ahead of the rate") for line in figures)
+    assert [line.split()[0] for line in rows(lines, "late, ms")] == ["grant", "woken", "time.sleep"]
+    assert "5 threads, 40 acquired" in "\n".join(lines)
