@@ -6,52 +6,56 @@ of them again (recursion, a shared policy) passes through.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from threading import RLock
 
 FOREVER = float("inf")
 
+_TAKEN = object()
+_log = logging.getLogger("llm_guard")
+
 
 class CutOff:
-    """A way to give a call up from outside: whoever waits for it is told.
+    """A way to give a call up from outside: whoever waits for it is told, once.
 
-    `parent`, where given, cuts this one too.
+    `parent`, where given, cuts this one too. There is no lock: a finaliser or a signal may cut while this very thread
+    is in here, so each step is a single operation of a dict.
     """
 
-    __slots__ = ("_lock", "_parent", "_watchers", "is_cut")
+    __slots__ = ("_parent", "_watchers", "is_cut")
 
     def __init__(self, parent: CutOff | None = None) -> None:
         self.is_cut = False
-        self._lock = RLock()  # a finaliser may cut while this very thread is in here
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: dict[Callable[[], None], None] = {}
         self._parent = parent
         if parent is not None:
             parent.watch(self.cut)
 
     def watch(self, tell: Callable[[], None]) -> None:
         """Calls `tell` when it is cut, in the thread that cuts; at once where it is cut already."""
-        with self._lock:
-            if not self.is_cut:
-                self._watchers.append(tell)
-                return
-        tell()
+        self._watchers[tell] = None
+        if self.is_cut:
+            self._tell(tell)
 
     def unwatch(self, tell: Callable[[], None]) -> None:
         """Forgets one watcher."""
-        with self._lock:
-            if tell in self._watchers:
-                self._watchers.remove(tell)
+        self._watchers.pop(tell, None)
 
     def cut(self) -> None:
-        """Gives the call up. Again: no effect."""
-        with self._lock:
-            if self.is_cut:
-                return
+        """Gives the call up. Again: no effect. A watcher that raises does not rob the others."""
+        if not self.is_cut:
             self.is_cut = True
-            watchers, self._watchers = self._watchers, []
-        for tell in watchers:
+            for tell in list(self._watchers):
+                self._tell(tell)
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        if self._watchers.pop(tell, _TAKEN) is _TAKEN:
+            return  # by another thread, which tells it
+        try:
             tell()
+        except Exception as error:
+            _log.error("a watcher of a cut-off raised %s", type(error).__name__)
 
     def close(self) -> None:
         """Lets go of the parent when the call is over."""
@@ -64,13 +68,15 @@ class Call:
 
     `deadline` is an instant of the clock or FOREVER; `cut_off` may be None; `held` are the policies that this call or
     one above it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts
-    those that guarded functions made right below it.
+    those that guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose
+    behalf permits are held.
     """
 
-    __slots__ = ("active", "attempts", "cut_off", "deadline", "held")
+    __slots__ = ("active", "attempts", "cut_off", "deadline", "held", "owner")
 
     def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
-                 held: frozenset[object] = frozenset()) -> None:
+                 held: frozenset[object] = frozenset(), owner: object = None) -> None:
+        self.owner = owner
         self.deadline = deadline
         self.cut_off = cut_off
         self.held = held

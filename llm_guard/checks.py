@@ -17,7 +17,10 @@ def number(parameter: str, value: object, *, above: float | None = None, least: 
     allowed = " ".join(filter(None, ["a finite number", f"of {unit}" if unit else "", " and ".join(bounds)]))
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(parameter, value, allowed)
-    found = float(value)
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
     if (not math.isfinite(found) or (above is not None and found <= above) or (least is not None and found < least)
             or (most is not None and found > most)):
         raise ConfigError(parameter, value, allowed)

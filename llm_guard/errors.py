@@ -7,6 +7,7 @@ answer, a key or an argument, and all can be pickled.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,13 @@ class GuardError(Exception):
     def __reduce__(self) -> tuple[Callable[..., GuardError], tuple[Any, ...]]:
         # Past __init__, whose keyword arguments pickle's default would not know how to give.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # an int of too many digits, a repr that raises
+        return f"<{type(value).__name__}>"
 
 
 def _rebuild(cls: type[GuardError], args: tuple[Any, ...], state: dict[str, Any]) -> GuardError:
@@ -33,10 +41,18 @@ class ConfigError(GuardError, ValueError):
     """
 
     def __init__(self, parameter: str, value: object, allowed: str) -> None:
-        super().__init__(f"{parameter}={value!r} is not allowed: {allowed}")
+        super().__init__(f"{parameter}={_shown(value)} is not allowed: {allowed}")
         self.parameter = parameter
         self.value = value
         self.allowed = allowed
+
+    def __reduce__(self) -> tuple[Callable[..., GuardError], tuple[Any, ...]]:
+        rebuild, (cls, args, state) = super().__reduce__()
+        try:
+            pickle.dumps(self.value)
+        except Exception:  # a lock, a local function: its picture must do
+            state["value"] = _shown(self.value)
+        return rebuild, (cls, args, state)
 
 
 class Rejected(GuardError):

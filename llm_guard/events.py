@@ -7,7 +7,6 @@ is logged and dropped; the call it watched goes on.
 from __future__ import annotations
 
 import logging
-from _thread import allocate_lock
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,36 +71,39 @@ Listener = Callable[[Event], object]
 
 
 class Listeners:
-    """Those who are told. Telling costs nothing while there are none."""
+    """Those who are told. Telling costs nothing while there are none.
 
-    __slots__ = ("_lock", "_tell")
+    There is no lock: a finaliser may take its listener off while this very thread is in here, so each step is a single
+    operation of a dict.
+    """
+
+    __slots__ = ("_tell",)
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
-        self._tell: tuple[Listener, ...] = ()
+        self._tell: dict[object, Listener] = {}
 
     def __bool__(self) -> bool:
         return bool(self._tell)
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tells `listener` from now on; returns what takes it off again."""
-        with self._lock:
-            self._tell = (*self._tell, listener)
-        return lambda: self._drop(listener)
+        key = object()
+        self._tell[key] = listener
+
+        def drop() -> None:
+            self._tell.pop(key, None)
+
+        return drop
 
     def tell(self, event: Event) -> None:
         """Tells each in turn, in this thread; never call it under a lock."""
-        for listener in self._tell:
+        for key, listener in list(self._tell.items()):
             try:
                 listener(event)
             except Exception as error:
                 # Its type only: a message might quote what it was working on.
                 _log.error("a listener raised %s and is dropped", type(error).__name__)
-                self._drop(listener)
-
-    def _drop(self, listener: Listener) -> None:
-        with self._lock:
-            self._tell = tuple(kept for kept in self._tell if kept is not listener)
+                self._tell.pop(key, None)
 
 
 #: Told of every guarded function.

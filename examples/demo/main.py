@@ -39,7 +39,8 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The same prompts through llm_guard and through a plain thread pool.")
     parser.add_argument("--items", type=int, default=300, help="how many prompts (default: 300)")
     parser.add_argument("--scenario", default="A", help="what the server is like (default: A)")
-    parser.add_argument("--speed", type=float, default=2.0, help="how much faster the server is (default: 2)")
+    parser.add_argument("--speed", type=float, default=2.5,
+                        help="how much faster the server is, while clients wait in real seconds (default: 2.5)")
     parser.add_argument("--seed", type=int, default=0, help="fixes the server's chance (default: 0)")
     parser.add_argument("--picture", type=Path, default=Path("out/demo"), metavar="PATH",
                         help="where the picture goes, as PATH.png and PATH.svg (default: out/demo)")
@@ -60,7 +61,7 @@ def draw(seen: dict[str, Stats], items: int, path: Path) -> None:
     try:
         import picture
     except ImportError:
-        print("No picture: matplotlib is missing. `pip install matplotlib` brings it.")
+        print("No picture: matplotlib is missing; `pip install matplotlib` brings it.")
         return
     for file in picture.save(seen, items, path):
         print(f"Picture: {file}")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
+from server import Stats, Watch
 
 from llm_guard import bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
 from llm_guard.llm import huggingface
-from server import Stats, Watch
 
 #: What came back for each prompt, an answer or an error, and what the server saw.
 Run = tuple[dict[str, str | Exception], Stats]

@@ -83,7 +83,7 @@ class Watch:
 
     def _show(self, stats: Stats, state: str) -> None:
         line = (f"{self._name:<10}  {stats['seconds']:5.1f} s   answered {stats['successes']:3d} of {self._items}   "
-                f"in flight {stats['in_flight']:2d}   refused {refused(stats):3d}   {state}")
+                f"in flight {stats['in_flight']:2d}   refused {refused(stats):3d}   {state}").rstrip()
         if sys.stdout.isatty():
             width = shutil.get_terminal_size().columns - 1
             print("\r" + line[:width].ljust(width), end="", flush=True)

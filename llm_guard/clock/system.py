@@ -9,7 +9,10 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from llm_guard.fork import renew_after_fork
+
 _LONGEST = threading.TIMEOUT_MAX
+_LONGEST_SLEEP = 1e8  # three years: systems refuse what they cannot add to the time of day
 
 
 class SystemWaiter:
@@ -42,9 +45,13 @@ class SystemClock:
         self.random = random.Random()
         self.now: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.random.seed()  # else all children of a server would come back after a refusal at the same instants
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(max(0.0, seconds))
+        time.sleep(min(max(0.0, seconds), _LONGEST_SLEEP))
 
     def waiter(self) -> SystemWaiter:
         return SystemWaiter()

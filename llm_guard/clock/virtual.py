@@ -120,18 +120,13 @@ class VirtualClock:
         return self._wall + self._now
 
     def sleep(self, seconds: float) -> None:
-        me = self._running()
-        if seconds > 0:
-            self._park(me, seconds)
-        elif self._ready:
-            self._ready.append(me)
-            self._pass_on(me)
+        self._park(self._running(), max(0.0, seconds))
 
     def waiter(self) -> VirtualWaiter:
         return VirtualWaiter(self)
 
     def spawn(self, function: Callable[[], object], name: str) -> None:
-        ticket = self.adopt()
+        ticket = self.adopt(name)
 
         def run() -> None:
             try:
@@ -144,9 +139,9 @@ class VirtualClock:
         self._spawned.append(thread)
         thread.start()
 
-    def adopt(self) -> _Ticket:
+    def adopt(self, name: str = "adopted") -> _Ticket:
         self._made += 1
-        task = _Task(f"thread {self._made}")
+        task = _Task(f"{name} ({self._made})")
         self._ready.append(task)
         return _Ticket(self, task)
 

@@ -117,6 +117,6 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
 
     circuit = Circuit(failure_rate=failure_rate, window=window, window_seconds=window_seconds, min_calls=min_calls,
                       slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
-                      name=name or getattr(function, "__qualname__", None))
+                      name=getattr(function, "__qualname__", None) if name is None else name)
     policy = Breaker(circuit, classify)
     return policy if function is None else policy(function)

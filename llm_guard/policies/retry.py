@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
+from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
@@ -45,6 +46,12 @@ class Retry(Policy):
         self._rule = Rule(checks.whole("attempts", attempts, least=1), schedule,
                           checks.number("max_refusal_wait", max_refusal_wait, least=0, unit="seconds"),
                           _worth(retry_on), None if share is None else Budget(share))
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        budget = self._rule.budget
+        if budget is not None:
+            budget.saved = budget.most
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         if plan.rule is not None:

@@ -11,7 +11,7 @@ from llm_guard.errors import CallTimeout
 from llm_guard.outcome import IGNORED
 from llm_guard.runtime.door import door
 from llm_guard.runtime.plan import Timed
-from llm_guard.state.gate import Ending, Gate
+from llm_guard.state.gate import Ending, Gate, Request
 from llm_guard.state.workers import workers
 
 _ENDED_LATE = Ending(IGNORED, 0.0)
@@ -23,10 +23,10 @@ class Permits:
     Those of gates that outlive a timeout go back only when every function that was left to itself has ended.
     """
 
-    __slots__ = ("_ended", "_era", "_left_running", "_lock", "_permits")
+    __slots__ = ("_ended", "_left_running", "_lock", "_permits", "_request")
 
-    def __init__(self, era: object, permits: Sequence[tuple[Gate, Any]]) -> None:
-        self._era = era
+    def __init__(self, request: Request, permits: Sequence[tuple[Gate, Any]]) -> None:
+        self._request = request
         self._permits = permits
         self._lock = allocate_lock()
         self._left_running = 0
@@ -44,7 +44,7 @@ class Permits:
         with self._lock:
             self._ended = True
             some_run = self._left_running > 0
-        door.leave(self._era, [held for held in self._permits if not (some_run and held[0].outlives)], ending)
+        door.leave(self._request, [held for held in self._permits if not (some_run and held[0].outlives)], ending)
 
     def function_left(self) -> None:
         """A function that holds them runs on by itself."""
@@ -57,7 +57,7 @@ class Permits:
             self._left_running -= 1
             last = self._ended and not self._left_running
         if last:
-            door.leave(self._era, [held for held in self._permits if held[0].outlives], _ENDED_LATE)
+            door.leave(self._request, [held for held in self._permits if held[0].outlives], _ENDED_LATE)
 
 
 def run_on_worker(function: Callable[[], Any], seconds: float, cut_off: CutOff, held: Sequence[Permits],

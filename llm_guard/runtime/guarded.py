@@ -41,7 +41,7 @@ class Guarded(Generic[P, R]):
         self._label = getattr(function, "__qualname__", type(function).__qualname__)
         self._listeners = Listeners()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if switch.is_off:
             return self._bare(*args, **kwargs)
         return self._run(options.NONE, args, kwargs)

@@ -28,8 +28,8 @@ class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_held", "_listeners", "_max_wait", "_name", "_patience", "_plan", "_ran_for", "_time",
-                 "_timeout", "_tries")
+                 "_function", "_held", "_listeners", "_max_wait", "_name", "_owner", "_patience", "_plan", "_ran_for",
+                 "_time", "_timeout", "_tries")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners) -> None:
@@ -39,6 +39,7 @@ class Run:
         self._listeners = listeners
         self._time = clock.current()
         above = self._above = call.in_progress()
+        self._owner = self if above is None or above.owner is None else above.owner
         self._held = plan.policies if above is None or not above.active else above.held | plan.policies
         self._cut_off = None if above is None else above.cut_off
         self._bound_in_time(FOREVER if above is None else above.deadline, options)
@@ -48,7 +49,7 @@ class Run:
         self._attempts = 0  # that started
         self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
-        self._call_permits = Permits(None, ())  # what is held for the whole call
+        self._call_permits = Permits(Request(()), ())  # what is held for the whole call
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         """The instants by which the call must end, and the seconds that an attempt may take."""
@@ -112,7 +113,8 @@ class Run:
             give_up_at = min(give_up_at, self._ended + self._tries.patience())
         held_by_call = [] if again else self._plan.call_gates
         request = Request([*held_by_call, *self._plan.attempt_gates], urgent=again, patience=self._patience,
-                          by_call=len(held_by_call), deadline=self._deadline)
+                          by_call=len(held_by_call), deadline=self._deadline, owner=self._owner,
+                          nested=self._owner is not self)
         if self._cut_off is not None and self._cut_off.is_cut:
             raise Cancelled("the call was given up before it could start")
         try:
@@ -127,11 +129,11 @@ class Run:
             raise
         permits = list(zip(request.gates, request.permits, strict=True))
         if held_by_call:
-            self._call_permits = Permits(request.era, permits[:len(held_by_call)])
+            self._call_permits = Permits(request, permits[:len(held_by_call)])
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
-        return Permits(request.era, permits[len(held_by_call):])
+        return Permits(request, permits[len(held_by_call):])
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
         """Runs the bare function once. What is no Exception (an interrupt, an exit) is raised.
@@ -171,7 +173,7 @@ class Run:
         """In this thread, or, where a timeout bounds it, on a worker."""
         limit = FOREVER if self._timeout is None else min(self._attempt_limit, self._deadline - started)
         cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off)
-        mine = Call(min(self._deadline, started + limit), cut_off, self._held)
+        mine = Call(min(self._deadline, started + limit), cut_off, self._held, self._owner)
 
         def function() -> Any:
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from llm_guard import checks, clock
 from llm_guard.call import FOREVER
 from llm_guard.errors import Saturated
+from llm_guard.fork import renew_after_fork
 from llm_guard.state.gate import Ending, Gate, Request
 from llm_guard.state.leak import Leak
 from llm_guard.state.line import Line
@@ -21,6 +22,10 @@ class LeakGate:
     def __init__(self, rate: float, name: str = "bucket") -> None:
         self.name = name
         self.rate = rate
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
         self.leak = Leak()
 
     def ready_at(self, now: float, request: Request) -> float:

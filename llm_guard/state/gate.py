@@ -33,22 +33,24 @@ class Request:
     `urgent`: a retry, which goes before first attempts. `patience`: how many seconds it waits for a gate that the
     server's refusals or failures hold closed; None where it would rather be refused by an open circuit. `by_call`: so
     many of its gates, the first ones, are passed for the whole call. `deadline`: the instant by which its call must
-    have ended. `since`: when it came to the door. `permits`: what the gates gave it, in their order, once admitted;
-    `era`: what tells them from permits of before a fork.
+    have ended. `owner`: on whose behalf it comes, the outermost call where calls are `nested`. `since`: when it came to
+    the door. `permits`: what the gates gave it, in their order, once admitted; `refusal`: what it was refused with.
     """
 
-    __slots__ = ("by_call", "deadline", "era", "gates", "patience", "permits", "since", "urgent")
+    __slots__ = ("by_call", "deadline", "gates", "nested", "owner", "patience", "permits", "refusal", "since", "urgent")
 
     def __init__(self, gates: Sequence[Gate], *, urgent: bool = False, patience: float | None = None,
-                 by_call: int = 0, deadline: float = FOREVER) -> None:
+                 by_call: int = 0, deadline: float = FOREVER, owner: object = None, nested: bool = False) -> None:
         self.gates = tuple(gates)
         self.urgent = urgent
         self.patience = patience
         self.by_call = by_call
         self.deadline = deadline
+        self.owner = self if owner is None else owner
+        self.nested = nested
         self.since = 0.0
         self.permits: list[Any] = []
-        self.era: object = None
+        self.refusal: Rejected | None = None
 
 
 class Gate(Protocol):

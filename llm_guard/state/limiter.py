@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from threading import local
 from typing import Self
 
 from llm_guard import checks, clock
@@ -45,6 +47,13 @@ class LimitGate:
         return False
 
 
+class _Entered(local):
+    """Of each thread, the places of the `with` blocks that it is in."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+
 class Limiter:
     """At most `limit` holders at once, first come, first served: a fair semaphore that hands its places over.
 
@@ -55,7 +64,8 @@ class Limiter:
         self._gate = LimitGate(checks.whole("limit", limit, least=1))
         self._line = Line()
         self._gates: tuple[Gate, ...] = (self._gate,)
-        self._era: object = None
+        self._acquired: deque[Request] = deque()
+        self._entered = _Entered()
 
     @property
     def limit(self) -> int:
@@ -84,21 +94,27 @@ class Limiter:
             self._line.enter(request, give_up_at=FOREVER if timeout is None else clock.current().now() + timeout)
         except Saturated:
             return False
-        self._era = request.era
+        self._acquired.append(request)
         return True
 
     def release(self) -> None:
-        """Gives one place back; whoever waits longest has it at once."""
-        if not self._gate.in_flight:
-            raise ValueError("released more often than acquired")
-        self._line.leave(self._era, ((self._gate, None),), _RELEASED)
+        """Gives one place back that was acquired in any thread; whoever waits longest has it at once."""
+        try:
+            self._leave(self._acquired.popleft())
+        except IndexError:
+            raise ValueError("released more often than acquired") from None
 
     def __enter__(self) -> Self:
-        self.acquire()
+        request = Request(self._gates)
+        self._line.enter(request)
+        self._entered.requests.append(request)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.release()
+        self._leave(self._entered.requests.pop())
+
+    def _leave(self, request: Request) -> None:
+        self._line.leave(request, ((self._gate, None),), _RELEASED)
 
     def __repr__(self) -> str:
         return f"Limiter(limit={self.limit}, in_flight={self.in_flight})"

@@ -9,7 +9,6 @@ its own; the lock is never held while waiting.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,12 +19,14 @@ from llm_guard.errors import Cancelled, Rejected, Saturated
 from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import IGNORED
 from llm_guard.state.gate import Ending, Gate, Request
+from llm_guard.state.knot import is_knot
+from llm_guard.state.section import InTheMidst, Section
 
 
 class _Waiting:
     """A request in the line, and how to wake its thread."""
 
-    __slots__ = ("asleep_until", "lane", "number", "refusal", "request", "waiter", "wake_at")
+    __slots__ = ("asleep_until", "lane", "number", "request", "waiter", "wake_at")
 
     def __init__(self, request: Request, lane: _Lane, number: int) -> None:
         self.request = request
@@ -34,7 +35,6 @@ class _Waiting:
         self.waiter: clock.Waiter | None = None
         self.wake_at = FOREVER  # when the gates are worth asking again
         self.asleep_until = -FOREVER  # when its thread wakes by itself
-        self.refusal: Rejected | None = None
 
     def wake(self) -> None:
         self.asleep_until = -FOREVER
@@ -71,68 +71,85 @@ class Line:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = allocate_lock()
-        self._era = object()  # a permit of another era was given before a fork
+        self._section = Section()
+        self._inside: dict[Request, list[Gate]] = {}  # those admitted, with the gates whose permits they hold
         self._came = 0
         self._lanes: dict[tuple[object, ...], _Lane] = {}
         self._lanes_at: dict[Gate, dict[_Lane, None]] = {}
 
     def waiting(self, gate: Gate) -> int:
         """How many wait for `gate`, perhaps among others."""
-        with self._lock:
+        with self._section:
             return sum(len(lane.retries) + len(lane.first_attempts) for lane in self._lanes_at.get(gate, ()))
 
     def enter(self, request: Request, *, give_up_at: float = FOREVER, cut_off: CutOff | None = None) -> None:
         """Waits until all gates of `request` admit it; its `permits` then go back through `leave`.
 
-        Raises `Saturated` when `give_up_at` (an instant of the clock) is reached first, what a gate refuses with, or
-        `Cancelled` when it is cut off.
+        Raises `Saturated` when `give_up_at` (an instant of the clock) is reached first or when it would wait for
+        itself, what a gate refuses with, or `Cancelled` when it is cut off.
         """
-        time = clock.current()
-        with self._lock:
-            now = request.since = time.now()
-            if not self._lanes:
-                ready = self._ask(request, now)
-                if ready is True:
-                    return
-                if isinstance(ready, Rejected):
-                    raise ready
-            waiting = self._append(request)
-            self._serve(request.gates, now)
-        if cut_off is not None:
-            cut_off.watch(waiting.tell)
+        waiting = None
         try:
-            self._wait(waiting, time, give_up_at, cut_off)
+            time = clock.current()
+            with self._section:
+                now = request.since = time.now()
+                if self._lanes or self._ask(request, now) is not None:
+                    waiting = self._append(request)
+                    self._serve(request.gates, now)
+                    if request.nested and waiting.lane is not None:
+                        self._refuse_knot(waiting, now)
+            if waiting is not None:
+                if cut_off is not None:
+                    cut_off.watch(waiting.tell)
+                self._wait(waiting, time, give_up_at, cut_off)
+            if request.refusal is not None:
+                raise request.refusal
+        except InTheMidst:
+            raise Saturated("a finaliser ran in the midst of another call, and cannot wait", policy="door") from None
         except BaseException:
-            self._abandon(waiting)
+            request.refusal = None  # an error that is held where it is raised would hold its whole call
+            self._abandon(request, waiting)
             raise
         finally:
-            if cut_off is not None:
+            if cut_off is not None and waiting is not None:
                 cut_off.unwatch(waiting.tell)
 
-    def leave(self, era: object, permits: Iterable[tuple[Gate, Any]], ending: Ending) -> None:
-        """Gives permits of a request's `era` back, all at one instant, and admits whoever can go on."""
-        with self._lock:
-            if era is not self._era:
-                return
-            now = clock.current().now()
-            gates = []
-            for gate, permit in permits:
-                gate.end(now, permit, ending)
-                gates.append(gate)
-            if self._lanes:
-                self._serve(gates, now)
+    def leave(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending) -> None:
+        """Gives permits of `request` back, all at one instant, and admits whoever can go on.
+
+        Those of before a fork are void.
+        """
+        try:
+            with self._section:
+                self._take_back(request, permits, ending)
+        except InTheMidst:
+            self._section.later.append(lambda: self._take_back(request, permits, ending))
 
     def changed(self, gate: Gate) -> None:
         """Asks again on behalf of those who wait for `gate`: call it after a setting of the gate has changed."""
-        with self._lock:
+        with self._section:
             self._serve((gate,), clock.current().now())
 
-    def locked(self) -> Any:
-        """The line's lock, for reading or setting a gate's state consistently; hold it briefly."""
-        return self._lock
+    def locked(self) -> Section:
+        """To read or set a gate's state consistently; briefly."""
+        return self._section
 
     # What follows is called under the lock, unless it says otherwise.
+
+    def _take_back(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending) -> None:
+        held = self._inside.get(request)
+        if held is None:
+            return
+        now = clock.current().now()
+        gates = []
+        for gate, permit in permits:
+            gate.end(now, permit, ending)
+            held.remove(gate)
+            gates.append(gate)
+        if not held:
+            del self._inside[request]
+        if self._lanes:
+            self._serve(gates, now)
 
     def _append(self, request: Request) -> _Waiting:
         key = (request.gates, request.by_call, request.patience is None)
@@ -158,12 +175,13 @@ class Line:
                 if not self._lanes_at[gate]:
                     del self._lanes_at[gate]
 
-    def _ask(self, request: Request, now: float) -> bool | float | Rejected:
-        """True: admitted by all. A number: the instant at which to ask again."""
+    def _ask(self, request: Request, now: float) -> float | None:
+        """None: it is admitted by all, or refused. A number: the instant at which to ask again."""
         for gate in request.gates:
             at = gate.ready_at(now, request)
             if isinstance(at, Rejected):
-                return at
+                request.refusal = at
+                return None
             if at > now:
                 return at
         permits: list[Any] = []
@@ -173,10 +191,11 @@ class Line:
         except Rejected as refused:  # by a circuit that others use past this line
             for gate, permit in zip(request.gates, permits, strict=False):
                 gate.end(now, permit, Ending(IGNORED, 0.0))
-            return refused
+            request.refusal = refused
+            return None
         request.permits = permits
-        request.era = self._era
-        return True
+        self._inside[request] = list(request.gates)
+        return None
 
     def _serve(self, gates: Sequence[Gate], now: float) -> None:
         """Admits, in order, whoever waits for one of `gates` and can start now; sees that the new heads keep time."""
@@ -190,13 +209,14 @@ class Line:
 
     def _decide(self, head: _Waiting, now: float) -> bool:
         """True where the head left the line: admitted or refused."""
-        answer = self._ask(head.request, now)
-        if answer is True or isinstance(answer, Rejected):
-            head.refusal = answer if isinstance(answer, Rejected) else None
+        again_at = self._ask(head.request, now)
+        if again_at is None:
             self._remove(head)
             head.wake()
             return True
-        head.wake_at = answer
+        if again_at == FOREVER and head.request.nested and self._refuse_knot(head, now):
+            return True
+        head.wake_at = again_at
         if head.wake_at < head.asleep_until:
             head.wake()
         return False
@@ -204,7 +224,7 @@ class Line:
     def _wait(self, waiting: _Waiting, time: clock.Clock, give_up_at: float, cut_off: CutOff | None) -> None:
         """Returns when admitted; raises what ended the wait otherwise. Takes the lock itself."""
         while True:
-            with self._lock:
+            with self._section:
                 now = time.now()
                 if waiting.lane is not None and now >= waiting.wake_at:
                     self._serve(waiting.lane.gates, now)
@@ -220,19 +240,48 @@ class Line:
             if cut_off is not None and cut_off.is_cut:
                 continue  # it was cut before there was a waiter to tell
             waiter.wait(None if until == FOREVER else until - now)
-        if waiting.refusal is not None:
-            raise waiting.refusal
 
-    def _abandon(self, waiting: _Waiting) -> None:
+    def _abandon(self, request: Request, waiting: _Waiting | None) -> None:
         """Its thread gives up, or was interrupted: nothing is left behind. Takes the lock itself."""
-        with self._lock:
+        with self._section:
             now = clock.current().now()
-            request = waiting.request
-            self._remove(waiting)
-            for gate, permit in zip(request.gates, request.permits, strict=False):
-                gate.end(now, permit, Ending(IGNORED, 0.0))
+            if waiting is not None:
+                self._remove(waiting)
+            if self._inside.pop(request, None) is not None:
+                for gate, permit in zip(request.gates, request.permits, strict=True):
+                    gate.end(now, permit, Ending(IGNORED, 0.0))
             request.permits = []
             self._serve(request.gates, now)
+
+    def _refuse_knot(self, waiting: _Waiting, now: float) -> bool:
+        """Refuses a call that would wait for itself: all that could make room for it wait too, in the end for it."""
+        waits_at = self._waits_at(waiting.request, now)
+        if waits_at is None or not is_knot(waits_at, self._holders, lambda owner: self._owner_waits_at(owner, now)):
+            return False
+        message = f"{waits_at.name} would never have room: those who hold it wait for this call"
+        waiting.request.refusal = Saturated(message, policy=waits_at.name)
+        self._remove(waiting)
+        waiting.wake()
+        return True
+
+    @staticmethod
+    def _waits_at(request: Request, now: float) -> Gate | None:
+        """The gate at which it waits for others to end; None where it waits for time alone."""
+        for gate in request.gates:
+            at = gate.ready_at(now, request)
+            if isinstance(at, Rejected) or at > now:
+                return gate if at == FOREVER else None
+        return None
+
+    def _owner_waits_at(self, owner: object, now: float) -> Gate | None:
+        for lane in self._lanes.values():
+            for waiting in (*lane.retries, *lane.first_attempts):
+                if waiting.request.owner is owner:
+                    return self._waits_at(waiting.request, now)
+        return None
+
+    def _holders(self, gate: Gate) -> list[object]:
+        return [request.owner for request, held in self._inside.items() if gate in held]
 
     @staticmethod
     def _no_room(waiting: _Waiting, now: float) -> Saturated:

@@ -142,7 +142,8 @@ class Rate:
             if age > 4 or quicker:  # it was no rate limit
                 self.bound, self.slow_start = math.inf, True
             elif age < 1:
-                self._value = self.bound * (1 - 0.1 * (1 - age) ** 2)
+                least = min(LEAST, self._value)
+                self._value = max(least, self.bound * (1 - 0.1 * (1 - age) ** 2))
             else:
                 self._value = self.bound * math.exp(0.2 * (age - 1))
 

@@ -79,9 +79,10 @@ class Tries:
 
     def wait_after(self, outcome: Outcome, error: BaseException | None, now: float, *, probe: bool) -> float | None:
         """Seconds until it goes back to the door; None: no further attempt."""
-        if outcome.kind in REFUSALS or (probe and outcome.kind in FAILURES):
+        failed = outcome.kind in FAILURES and self._rule.worth(error)
+        if outcome.kind in REFUSALS or (failed and probe):
             return self._after_refusal(outcome, now)
-        if outcome.kind not in FAILURES or not self._rule.worth(error):
+        if not failed:
             return None
         self.counted += 1
         self._refused_at = None

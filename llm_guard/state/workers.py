@@ -96,15 +96,19 @@ class _Worker:
             del job  # an idle worker keeps nothing of its last call alive
             self.waiter = self._time.waiter()
             pool.put_idle(self)
-            if not self.waiter.wait(IDLE) and not pool.take_out(self):
+            try:
+                called = self.waiter.wait(IDLE)
+            except BaseException:  # its clock is over
+                pool.take_out(self)
+                raise
+            if not called and not pool.take_out(self):
                 self.waiter.wait()  # a job was given to it in the very last moment
 
 
 class Workers:
-    """The workers of one clock."""
+    """The workers under one clock, which is in force when they are asked."""
 
-    def __init__(self, time: clock.Clock) -> None:
-        self._time = time
+    def __init__(self) -> None:
         self.after_fork()
         renew_after_fork(self)
 
@@ -114,15 +118,16 @@ class Workers:
 
     def start(self, function: Callable[[], Any]) -> Job:
         """Runs `function` in this thread's context, on a worker; starts one where none is idle."""
-        job = Job(function, self._time.waiter())
+        time = clock.current()
+        job = Job(function, time.waiter())
         with self._lock:
             worker = self._idle.popitem()[0] if self._idle else None
         if worker is not None:
             worker.job = job
             worker.waiter.set()
         else:
-            worker = _Worker(job, self._time)
-            self._time.spawn(lambda: worker.loop(self), "llm_guard worker")
+            worker = _Worker(job, time)
+            time.spawn(lambda: worker.loop(self), "llm_guard worker")
         return job
 
     def put_idle(self, worker: _Worker) -> None:
@@ -146,5 +151,5 @@ def workers() -> Workers:
     time = clock.current()
     pool = _pools.get(time)
     if pool is None:
-        pool = _pools.setdefault(time, Workers(time))
+        pool = _pools.setdefault(time, Workers())
     return pool

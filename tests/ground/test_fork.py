@@ -105,13 +105,13 @@ def test_a_permit_of_before_the_fork_is_void_in_the_child() -> None:
         new = Request([gate])
         line.enter(new)
         seen = [gate.in_flight]
-        line.leave(old.era, [(gate, old.permits[0])], Ending(SUCCESS, 1.0))
+        line.leave(old, [(gate, old.permits[0])], Ending(SUCCESS, 1.0))
         seen.append(gate.in_flight)
-        line.leave(new.era, [(gate, new.permits[0])], Ending(SUCCESS, 1.0))
+        line.leave(new, [(gate, new.permits[0])], Ending(SUCCESS, 1.0))
         return (*seen, gate.in_flight)
 
     assert in_child(check) == "(1, 1, 0)"
-    line.leave(old.era, [(gate, old.permits[0])], Ending(SUCCESS, 1.0))
+    line.leave(old, [(gate, old.permits[0])], Ending(SUCCESS, 1.0))
     assert gate.in_flight == 0
 
 

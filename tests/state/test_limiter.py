@@ -276,7 +276,8 @@ def test_two_releases_at_once_of_one_place_make_no_room(monkeypatch: pytest.Monk
 
         def another_comes_between(*args: Any) -> None:
             monkeypatch.undo()
-            limiter.release()
+            with pytest.raises(ValueError, match="more often"):
+                limiter.release()
             leave(*args)
 
         monkeypatch.setattr(limiter._line, "leave", another_comes_between)

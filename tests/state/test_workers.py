@@ -16,7 +16,7 @@ import pytest
 
 from llm_guard import clock as seam
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.state.workers import IDLE, Job, Workers, workers
+from llm_guard.state.workers import IDLE, Job, Workers, _Worker, workers
 
 
 class CountingClock(VirtualClock):
@@ -217,6 +217,7 @@ def test_the_last_one_idle_is_used_first_so_that_the_others_can_go() -> None:
 
 
 def test_an_idle_worker_ends_after_a_while_and_a_busy_one_does_not() -> None:
+    assert 5.0 <= IDLE <= 60.0
     with CountingClock() as clock:
         before = threading.active_count()
         for _ in range(3):
@@ -250,6 +251,23 @@ def test_a_job_given_at_the_instant_at_which_its_worker_would_end_is_run(seed: i
             clock.spawn(caller, "caller")
         clock.sleep(2 * IDLE)
         assert done == ["run"] * 4
+
+
+def test_a_worker_that_was_picked_waits_for_its_job_though_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller has taken it out of the pool and comes to hand the job over a moment too late."""
+    with VirtualClock() as clock:
+        on_worker(lambda: None)
+        settle(clock)
+        slot: Any = _Worker.job
+
+        def hand_over(worker: _Worker, job: Job | None) -> None:
+            if job is not None:
+                clock.sleep(1.0)
+            slot.__set__(worker, job)
+
+        monkeypatch.setattr(_Worker, "job", property(slot.__get__, hand_over))
+        clock.sleep(IDLE - 0.5)
+        assert on_worker(lambda: "run") == "run"
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -426,7 +444,7 @@ def test_a_clock_that_is_over_goes_with_its_workers() -> None:
 
 def test_a_pool_is_fresh_after_a_fork() -> None:
     with CountingClock() as clock:
-        pool = Workers(clock)
+        pool = Workers()
         pool.start(lambda: None)
         clock.sleep(1.0)
         pool.after_fork()

@@ -1,0 +1,179 @@
+"""What a type checker must see of the API; read by mypy, never run. `tests/runtime/test_typing_api.py` checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, assert_type
+
+from llm_guard import (
+    BlockingExecutor,
+    CallTimeout,
+    CircuitOpen,
+    Kind,
+    Outcome,
+    Rejected,
+    Result,
+    bounded,
+    breaker,
+    deadline,
+    fallback,
+    map_with_backpressure,
+    ramp_up,
+    retry,
+    stack,
+    timeout,
+)
+from llm_guard.mapping.mapping import Mapping
+from llm_guard.policies.bounded import Bounded
+from llm_guard.policies.breaker import Breaker
+from llm_guard.policies.ramp_up import RampUp
+from llm_guard.policies.retry import Retry
+from llm_guard.policies.timeout import Timeout
+from llm_guard.runtime.guarded import Guarded
+from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.stack import Stack
+
+# Bare and called forms keep the signature.
+
+
+@ramp_up
+@bounded(32)
+@timeout(20)
+@retry
+@breaker
+def bare(prompt: str, *, loud: bool = False) -> bytes:
+    return prompt.encode()
+
+
+@fallback("other")
+@ramp_up(start=1, ceiling=10)
+@bounded(32, max_wait=5, holds="call")
+@timeout(20, max_still_running=8)
+@deadline(60)
+@retry(attempts=3, retry_on=(OSError, ValueError))
+@breaker(failure_rate=0.3, window_seconds=30)
+def called(prompt: str, count: int = 1) -> list[str]:
+    return [prompt] * count
+
+
+@timeout
+def timed() -> None: ...
+
+
+assert_type(bare("hello", loud=True), bytes)
+assert_type(called("hello", count=2), list[str])
+assert_type(timed(), None)
+bare(3)  # type: ignore[arg-type]
+bare("hello", True)  # type: ignore[call-arg]
+bare("hello", quiet=True)  # type: ignore[call-arg]
+called()  # type: ignore[call-arg]
+
+a_function: Callable[[str], bytes] = bare
+assert_type(called.guards, tuple[Policy, ...])
+assert_type(called.statistics(), dict[str, Any])
+assert_type(bare.on_event(print), Callable[[], None])
+
+# Calls under other settings.
+
+assert_type(bare.with_options(timeout=60)("hello"), bytes)
+assert_type(called.with_options(deadline=5, attempts=2, max_refusal_wait=9, max_wait=1)("hello", 3), list[str])
+bare.with_options(patience=3)  # type: ignore[call-arg]
+bare.with_options(timeout=60)(3)  # type: ignore[arg-type]
+
+# Methods.
+
+
+class Client:
+    @retry
+    @bounded(8)
+    def ask(self, prompt: str) -> str:
+        return prompt
+
+    @property
+    @timeout(5)
+    def models(self) -> list[str]:
+        return []
+
+
+client = Client()
+assert_type(client.ask("hello"), str)
+assert_type(Client.ask(client, "hello"), str)
+assert_type(client.ask.with_options(timeout=5)("hello"), str)
+assert_type(client.models, list[str])
+client.ask(3)  # type: ignore[arg-type]
+client.ask()  # type: ignore[call-arg]
+
+# Policies as objects.
+
+assert_type(retry(), Retry)
+assert_type(timeout(5), Timeout)
+assert_type(breaker(), Breaker)
+assert_type(ramp_up(), RampUp)
+assert_type(bounded(5), Bounded)
+assert_type(retry(lambda: 3)(), int)
+assert_type(retry(a_function), Guarded[[str], bytes])
+pace = ramp_up(ceiling=5)
+assert_type(pace(len)("four"), int)
+assert_type(pace.ceiling, float | None)
+bounded("8")  # type: ignore[arg-type]
+timeout("1")  # type: ignore[call-overload]
+retry(tries=3)  # type: ignore[call-overload]
+
+# Stacks.
+
+guard = stack(ramp_up(), bounded(8), retry())
+assert_type(guard, Stack)
+
+
+@guard
+def stacked(prompt: str) -> int:
+    return len(prompt)
+
+
+assert_type(stacked("hello"), int)
+assert_type(guard.call(len, "hello"), int)
+guard.call(len, 3)  # type: ignore[arg-type]
+stack("retry")  # type: ignore[arg-type]
+
+# Classify.
+
+
+def classify(end: object) -> Outcome | Kind | None:
+    return Kind.LIMITED if isinstance(end, OSError) else None
+
+
+retry(classify=classify)
+retry(classify=lambda end: Outcome(Kind.LIMITED, hint=3.0))
+retry(classify=lambda end: "limited")  # type: ignore[arg-type, return-value]
+
+# Mapping.
+
+
+def words() -> Iterator[str]:
+    yield "hello"
+
+
+assert_type(list(map_with_backpressure(bare, words())), list[bytes])
+assert_type(map_with_backpressure(stacked, words()), Mapping[str, int, int])
+assert_type(list(map_with_backpressure(stacked, words(), on_error="raise")), list[int])
+assert_type(list(map_with_backpressure(stacked, words(), on_error="return")), list[int | Exception])
+assert_type(list(map_with_backpressure(stacked, words(), results=True)), list[Result[str, int]])
+assert_type(list(map_with_backpressure(stacked, words(), on_error="return", results=True)), list[Result[str, int]])
+assert_type(list(map_with_backpressure(client.ask, ["a"], workers=4, ordered=False, buffer=2)), list[str])
+map_with_backpressure(stacked, [1, 2])  # type: ignore[arg-type]
+map_with_backpressure(stacked, words(), on_error="ignore")  # type: ignore[call-overload]
+assert_type(BlockingExecutor(3, buffer=2).submit(stacked, "hello").result(), int)
+
+# Errors.
+
+
+def after(error: Exception) -> float | None:
+    if isinstance(error, Rejected):
+        assert_type(error.policy, str)
+        return error.retry_after
+    if isinstance(error, CallTimeout):
+        assert_type(error.still_running, bool)
+        return error.seconds
+    if isinstance(error, CircuitOpen):
+        return error.failure_rate
+    return None
