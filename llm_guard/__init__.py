@@ -2,8 +2,8 @@
 
     @ramp_up
     @bounded(32)
-    @timeout(20)
     @retry
+    @timeout(20)
     @breaker
     def ask(prompt: str) -> str: ...
 

@@ -1,0 +1,81 @@
+"""The same promises on real threads, which may switch anywhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from scripted import Ended, assert_paced, call_all, read
+
+from llm_guard import CallTimeout, bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
+from llm_guard.outcome import Kind
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(autouse=True)
+def _switches_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+class Flaky:
+    def __init__(self) -> None:
+        self._random = Random(1)
+        self._lock = threading.Lock()
+        self.starts: list[float] = []
+        self.running = self.peak = 0
+
+    def __call__(self, item: int) -> int:
+        with self._lock:
+            self.starts.append(time.monotonic())
+            self.running += 1
+            self.peak = max(self.peak, self.running)
+            chance = self._random.random()
+        time.sleep(0.06 if chance < 0.1 else 0.001)
+        with self._lock:
+            self.running -= 1
+        if chance > 0.7:
+            raise Ended(Kind.FAILURE)
+        return item
+
+
+@pytest.mark.parametrize("timed_above", [True, False], ids=["timeout above retry", "timeout below retry"])
+def test_under_load_no_permit_is_lost_and_no_limit_passed(timed_above: bool) -> None:
+    server, limit, pace, bound, votes = Flaky(), bounded(8), ramp_up(ceiling=600), timeout(0.03), breaker(min_calls=20)
+    again = retry(attempts=20, wait=0.001, classify=read)
+    ask = votes(lambda item: server(item))
+    ask = bound(again(ask)) if timed_above else again(bound(ask))
+    ask = limit(pace(ask))
+    results = call_all(ask, range(400), threads=24)
+    assert [result.index for result in results] == list(range(400))
+    if not timed_above:
+        assert Counter(type(result.error) for result in results) == {type(None): 400}
+    assert any(isinstance(result.error, CallTimeout) for result in results) == timed_above
+    assert 4 < server.peak <= 8
+    assert_paced(server.starts[:300], 600 * 1.02)  # the function begins a little after it was let in
+    until = time.monotonic() + 5
+    while server.running and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.02)
+    assert limit.statistics().in_flight == limit.statistics().waiting == 0
+    assert bound.statistics().still_running == pace.statistics().pace.in_flight == 0
+
+
+def test_an_interrupt_in_the_consumer_ends_the_mapping_and_keeps_no_permit() -> None:
+    limit, pace = bounded(2), ramp_up()
+    ask = limit(pace(retry(lambda item: time.sleep(0.005))))
+    seen = 0
+    with pytest.raises(KeyboardInterrupt), map_with_backpressure(ask, range(1000), workers=8) as mapping:
+        for _ in mapping:
+            seen += 1
+            if seen == 5:
+                raise KeyboardInterrupt
+    assert limit.statistics().in_flight == limit.statistics().waiting == pace.statistics().pace.in_flight == 0
