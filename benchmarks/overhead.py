@@ -7,7 +7,8 @@ ratio is the median of the ratios within one round, so that it is free of what t
 
 The figure to go by is CPU time of the whole process: both threads of a hand-over are in it, other processes are not.
 Beside it stands wall time, which for a hand-over (@timeout, a pool) also holds the time that waking a thread takes; for
-all others it is the CPU time, or else the machine was busy.
+all others it is the CPU time, or else the machine was busy. A last column shows what the timed loops leave out: how
+many objects a call leaves behind that only the garbage collector finds.
 
 @ramp_up is measured as ramp_up(start=1e9). A fresh pace lets 1000 calls a second start, and more each second in which
 it had to hold some back; this loop would wait for it, and waiting is no cost of the policy's code.
@@ -25,6 +26,7 @@ from itertools import repeat
 from pathlib import Path
 from statistics import median
 from threading import BoundedSemaphore
+from typing import Any
 
 import backoff
 import circuitbreaker
@@ -50,10 +52,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds a call, and how many times those of each peer."""
+    """Microseconds a call, how many times those of each peer, and objects a call left to the garbage collector."""
 
     name: str
     us: Seconds
+    garbage: float
     ratios: dict[str, Seconds]
 
 
@@ -114,8 +117,19 @@ def calls_in(seconds: float, call: Callable[[str], str]) -> int:
     return max(1, round(calls * seconds / took))
 
 
+def garbage_of(call: Callable[[str], str], calls: int = 200) -> float:
+    """Objects a call that hold each other, so that they stay until the collector runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        timed(call, calls)
+        return gc.collect() / calls
+    finally:
+        gc.enable()
+
+
 def measure(chosen: list[Subject], rounds: int, seconds: float) -> list[Cost]:
-    """`seconds` is how long each subject is called in each round."""
+    """Calls each subject for about `seconds` in each round."""
     calls = [calls_in(seconds, subject.call) for subject in chosen]
     took: dict[str, list[Seconds]] = {subject.name: [] for subject in chosen}
     for _ in range(rounds):
@@ -128,6 +142,7 @@ def measure(chosen: list[Subject], rounds: int, seconds: float) -> list[Cost]:
         finally:
             gc.enable()
     return [Cost(subject.name, middle([Seconds(1e6 * one.cpu, 1e6 * one.wall) for one in took[subject.name]]),
+                 garbage_of(subject.call),
                  {peer: middle([Seconds(own.cpu / its.cpu, own.wall / its.wall)
                                 for own, its in zip(took[subject.name], took[peer], strict=True)])
                   for peer in subject.peers})
@@ -140,7 +155,13 @@ def middle(several: list[Seconds]) -> Seconds:
 
 def row(cost: Cost) -> list[str]:
     ratios = ", ".join(f"{ratio.cpu:.2f} ({ratio.wall:.2f}) x {peer}" for peer, ratio in cost.ratios.items())
-    return [cost.name, f"{cost.us.cpu:.2f}", f"{cost.us.wall:.2f}", ratios]
+    return [cost.name, f"{cost.us.cpu:.2f}", f"{cost.us.wall:.2f}", f"{cost.garbage:.1f}", ratios]
+
+
+def facts(cost: Cost) -> dict[str, Any]:
+    """For JSON: a cost without its name."""
+    return {"us": cost.us._asdict(), "garbage": cost.garbage,
+            "ratios": {peer: ratio._asdict() for peer, ratio in cost.ratios.items()}}
 
 
 def main() -> None:
@@ -156,15 +177,14 @@ def main() -> None:
     print(timing.line_of(machine))
     print(timing.line_of(libraries))
     print(f"{chosen.rounds} rounds, in each {1000 * chosen.slice:g} ms of every subject\n")
-    print(timing.table(["subject", "CPU us/call", "wall us/call", "times its peers: CPU (wall)"],
+    print(timing.table(["subject", "CPU us/call", "wall us/call", "garbage", "times its peers: CPU (wall)"],
                        [row(cost) for cost in costs], markdown=chosen.markdown))
     print("\n@ramp_up is ramp_up(start=1e9), which never waits in this loop.")
+    print("garbage: objects a call that only the collector frees.")
     if chosen.json is not None:
-        figures = {cost.name: {"us": cost.us._asdict(), "ratios": {peer: ratio._asdict()
-                                                                  for peer, ratio in cost.ratios.items()}}
-                   for cost in costs}
-        chosen.json.write_text(json.dumps({"machine": machine, "versions": libraries, "rounds": chosen.rounds,
-                                           "costs": figures}, indent=2) + "\n", encoding="utf-8")
+        figures = {"machine": machine, "versions": libraries, "rounds": chosen.rounds,
+                   "costs": {cost.name: facts(cost) for cost in costs}}
+        chosen.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def save(seen: dict[str, Stats], items: int, path: Path) -> list[Path]:
     for axes, (name, stats) in zip(columns, seen.items(), strict=True):
         draw_run(axes, name, stats, items, loaded)
     calls, in_flight, answers = columns[0]
-    calls.legend(frameon=False, loc="upper right")
+    calls.set_ylim(top=calls.get_ylim()[1] * 1.2)  # room for the legend above the highest bar
+    calls.legend(frameon=False, loc="upper right", ncols=2)
     calls.set_ylabel("calls a second")
     in_flight.set_ylabel("calls in flight")
     answers.set_ylabel("prompts answered")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -15,9 +16,11 @@ R = TypeVar("R")
 
 class BlockingExecutor(ThreadPoolExecutor):
     """Holds at most `max_workers` running calls and `buffer` waiting ones; `submit` waits for room, first come, first
-    served. In all else it is its base class.
+    served. In all else it is its base class; a `submit` that still waits at `shutdown` is refused like one that comes
+    after it.
 
-    A call that submits to its own executor and waits for room there waits for itself: give such calls another one.
+    A call, or a future's callback, that submits to its own executor and waits for room there waits for itself: give
+    such calls another one.
     """
 
     def __init__(self, max_workers: int | None = None, buffer: int = 0, thread_name_prefix: str = "",
@@ -28,11 +31,20 @@ class BlockingExecutor(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Schedules `fn(*args, **kwargs)`, when there is room for it."""
-        self._places.acquire()
+        places = self._places
+        places.acquire()
         try:
             future = super().submit(fn, *args, **kwargs)
         except BaseException:
-            self._places.release()
+            places.release()
             raise
-        future.add_done_callback(lambda _: self._places.release())
+        # A future that is kept must not keep the executor: its threads end when it is dropped.
+        future.add_done_callback(lambda _: places.release())
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As of the base class."""
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        self._places.limit = sys.maxsize  # who waits for room learns now that there will be none
+        if wait:
+            super().shutdown()

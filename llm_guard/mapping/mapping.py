@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from llm_guard import call, checks, clock
 from llm_guard.call import Call, CutOff
-from llm_guard.errors import ConfigError
+from llm_guard.errors import Cancelled, ConfigError, Rejected
 from llm_guard.mapping.crew import Crew
 from llm_guard.mapping.result import Result
 
@@ -49,28 +49,39 @@ class _Finished(Generic[T, R]):
         """Whether the next one is there."""
         return self._next in self._by_index if self._ordered else bool(self._in_turn)
 
-    def take(self) -> Result[T, R]:
-        """The next one, as soon as it is there."""
+    def take(self, cut_off: CutOff) -> Result[T, R] | None:
+        """The next one, as soon as it is there; None where `cut_off` is cut before."""
         with self._lock:
             waiter = None if self.ready() else clock.current().waiter()
             self._awaited = waiter
         if waiter is not None:
-            waiter.wait()
+            cut_off.watch(waiter.set)
+            try:
+                waiter.wait()
+            finally:
+                cut_off.unwatch(waiter.set)
         with self._lock:
+            if not self.ready():
+                return None
             self._next += 1
             return self._by_index.pop(self._next - 1) if self._ordered else self._in_turn.popleft()
 
 
 class Mapping(Iterator[Y], Generic[T, R, Y]):
     """The iterator over the results. `close()`, or leaving its `with` block, ends it and waits for what is in flight;
-    dropping it ends it without waiting. Meant for one consumer thread."""
+    dropping it ends it without waiting. Meant for one consumer thread; `close()` may come from any.
+
+    A mapping inside a guarded call is given up with that call, and one that is still iterated when the main thread has
+    ended is given up too: its iterator then raises `Cancelled`.
+    """
 
     def __init__(self, function: Callable[[T], R], items: Iterable[T], *, workers: int, ordered: bool, ahead: int,
-                 show: Callable[[Result[T, R]], Y]) -> None:
+                 raises: bool, show: Callable[[Result[T, R]], Y]) -> None:
         self._function = function
         self._items: Iterator[T] | None = iter(items)
         self._input_error: BaseException | None = None
         self._ahead = ahead
+        self._raises = raises  # an error of an item; else it is yielded, unless it is an interrupt or an exit
         self._show = show
         above = call.in_progress()
         self._crew = Crew(workers, None if above is None else above.cut_off)
@@ -79,30 +90,54 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         self._context = contextvars.copy_context()
         self._pulled = 0
         self._yielded = 0
+        self._closed = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Y:
         try:
-            self._pull()
-            if self._yielded == self._pulled:
-                raise StopIteration if self._input_error is None else self._input_error
-            result = self._finished.take()
-            self._yielded += 1
-            return self._show(result)
+            return self._yield(self._take())
         except BaseException:
             self.close()
             raise
 
+    def _yield(self, result: Result[T, R]) -> Y:
+        error = result.error
+        try:
+            if error is not None and (self._raises or not isinstance(error, Exception)):
+                if isinstance(error, StopIteration):
+                    raise RuntimeError("the mapped function raised StopIteration") from error
+                raise error
+            return self._show(result)
+        finally:
+            del error, result  # the traceback of what is raised holds this frame
+
+    def _take(self) -> Result[T, R]:
+        cut_off = self._crew.cut_off
+        if not cut_off.is_cut:
+            self._pull()
+        if not self._closed and (self._items is not None or self._yielded < self._pulled):
+            result = self._finished.take(cut_off)
+            if result is not None:
+                self._yielded += 1
+                return result
+            if not self._closed:
+                raise Cancelled("the mapping was given up before its end")
+        raise StopIteration if self._input_error is None else self._input_error
+
     def _pull(self) -> None:
-        """Takes from the input what there is room for; two at least, and more until the next result is there."""
-        pulled = 0
-        while self._items is not None and self._pulled - self._yielded < self._ahead:
-            if pulled >= 2 and self._finished.ready():
+        """Takes from the input what there is room for: one at least, and more until the next result is there.
+
+        More than one each time would let the results of a slow input fall behind by up to all that there is room for.
+        """
+        first = True
+        while (items := self._items) is not None and self._pulled - self._yielded < self._ahead:
+            if not first and self._finished.ready():
                 return
+            first = False
             try:
-                item = next(self._items)
+                item = next(items)
             except StopIteration:
                 self._items = None
             except Exception as error:
@@ -112,12 +147,11 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
                 self._crew.put(_job(self._function, self._pulled, item, self._finished.put, self._crew.cut_off,
                                     self._above, self._context))
                 self._pulled += 1
-                pulled += 1
 
     def close(self) -> None:
         """Ends it: nothing further begins, what waits is given up, what is in flight is waited for."""
+        self._closed = True
         self._items = self._input_error = None
-        self._pulled = self._yielded
         self._crew.close()
 
     def __enter__(self) -> Self:
@@ -148,7 +182,9 @@ def _job(function: Callable[[T], R], index: int, item: T, put: Callable[[Result[
             value = context.copy().run(_under, tally, function, item)
         except BaseException as raised:
             error = raised
-        put(Result(index, item, value, error, max(1, tally.attempts), now() - began))
+        turned_away = isinstance(error, (Rejected, Cancelled))
+        put(Result(index, item, value, error, tally.attempts or int(not turned_away), now() - began))
+        error = None  # its traceback holds this frame
 
     return job
 
@@ -162,28 +198,11 @@ def _under(tally: Call, function: Callable[[T], R], item: T) -> R:
         tally.active = False
 
 
-def _value_or_raise(result: Result[T, R]) -> R:
-    if isinstance(result.error, StopIteration):
-        raise RuntimeError("the mapped function raised StopIteration") from result.error
-    if result.error is not None:
-        raise result.error
-    return result.value  # type: ignore[return-value]  # without an error there is a value
+def _value_or_error(result: Result[T, R]) -> R | BaseException | None:
+    return result.value if result.error is None else result.error
 
 
-def _value_or_error(result: Result[T, R]) -> R | Exception:
-    if isinstance(result.error, Exception):
-        return result.error
-    return _value_or_raise(result)
-
-
-def _result_or_raise(result: Result[T, R]) -> Result[T, R]:
-    _value_or_raise(result)
-    return result
-
-
-def _result(result: Result[T, R]) -> Result[T, R]:
-    if not isinstance(result.error, Exception):
-        _value_or_raise(result)
+def _whole(result: Result[T, R]) -> Result[T, R]:
     return result
 
 
@@ -228,9 +247,5 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
             raise ConfigError(name, value, "True or False")
     if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
         raise ConfigError("items", type(items).__name__, "an iterable")
-    show: Callable[[Result[T, R]], Any]
-    if on_error == "raise":
-        show = _result_or_raise if results else _value_or_raise
-    else:
-        show = _result if results else _value_or_error
-    return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room, show=show)
+    return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room, raises=on_error == "raise",
+                   show=_whole if results else _value_or_error)

@@ -14,8 +14,8 @@ class Result(Generic[T, R]):
     """One item and its end: `value`, or `error` where that is not None.
 
     `index` counts from 0 in the order of the input. `attempts` is how many attempts guarded functions made for it (1
-    where none was guarded), `seconds` how long it took from its start on a worker, waits included. `repr` shows neither
-    the input nor the value.
+    where none was guarded, 0 where it was turned away before the first), `seconds` how long it took from its start on a
+    worker, waits included. `repr` shows neither the input nor the value nor the error.
     """
 
     index: int

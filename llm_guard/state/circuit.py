@@ -1,59 +1,33 @@
-"""A circuit breaker: it opens when too many calls fail or are slow, and lets a few trials find out when to close.
+"""A circuit breaker with the face of the library circuitbreaker: `with circuit:`, `@circuit`, the Monitor.
 
-The state is told the time and the chance; beneath it stands the face of the library circuitbreaker (`with circuit:`,
-`@circuit`, the Monitor). Three states and a window of votes are resilience4j's; the generation, by which a late answer
-of an earlier era is known and not counted, is gobreaker's.
+It opens when too many calls fail or are slow, and lets a few trials find out when to close: see `CircuitState`. Here
+the clock is asked, and the library's words are answered by that state.
 """
 
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
-import weakref
-from _thread import allocate_lock
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from random import Random
 from threading import local
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from circuitbreaker import (
-    STATE_CLOSED,
-    STATE_HALF_OPEN,
-    STATE_OPEN,
-    CircuitBreaker,
-    CircuitBreakerError,
-    CircuitBreakerMonitor,
-)
+from circuitbreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerMonitor
 
-from llm_guard import checks, clock
+from llm_guard import clock
 from llm_guard.errors import Cancelled, ConfigError, Rejected
-from llm_guard.fork import renew_after_fork
-from llm_guard.state.votes import Ballot, Tally
+from llm_guard.state.circuit_listing import Listed
+from llm_guard.state.circuit_state import GROWTH, JITTER, OPEN, CircuitPermit, CircuitSnapshot, CircuitState
+
+__all__ = ["GROWTH", "JITTER", "Circuit", "CircuitOpen", "CircuitPermit", "CircuitSnapshot"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-GROWTH = 1.6  # of the open time, with each opening that follows a failed trial
-JITTER = (0.75, 1.25)  # of the open time, so that many clients do not come back together
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitSnapshot:
-    """`state` is "closed", "open" or "half_open"; the rates (0 to 1) and `calls` are those of the window, and, while
-    it is not closed, those that opened it. `open_in`: seconds until trials are let in, 0 unless open. `trials`: how
-    many run."""
-
-    state: str
-    failure_rate: float
-    slow_rate: float
-    calls: int
-    open_in: float
-    trials: int
+_BLOCKING = "a blocking function: coroutines are not guarded"
 
 
 class CircuitOpen(Rejected, CircuitBreakerError):  # type: ignore[misc]  # circuitbreaker has no types
@@ -74,7 +48,7 @@ class CircuitOpen(Rejected, CircuitBreakerError):  # type: ignore[misc]  # circu
         self.retry_after = None
         self.open_until: datetime | None = None
         how = "is half-open, and all its trials are taken"
-        if snapshot.state == STATE_OPEN:
+        if snapshot.state == OPEN:
             self.retry_after = snapshot.open_in
             self.open_until = datetime.fromtimestamp(clock.current().wall() + snapshot.open_in, UTC)
             how = f"is open for another {snapshot.open_in:.3g} s"
@@ -87,21 +61,6 @@ class CircuitOpen(Rejected, CircuitBreakerError):  # type: ignore[misc]  # circu
         return str(self.args[0])
 
 
-class CircuitPermit:
-    """One call let in, at `started`, in the era `generation`; a `trial` where it tries a circuit that was open.
-
-    `given_back`: it ended without a verdict.
-    """
-
-    __slots__ = ("generation", "given_back", "started", "trial")
-
-    def __init__(self, generation: int, started: float, trial: bool) -> None:
-        self.generation = generation
-        self.started = started
-        self.trial = trial
-        self.given_back = False
-
-
 class _Entered(local):
     """Of each thread, the permits of the `with` blocks that it is in."""
 
@@ -109,186 +68,26 @@ class _Entered(local):
         self.permits: list[CircuitPermit] = []
 
 
-class Circuit(CircuitBreaker):  # type: ignore[misc]  # circuitbreaker has no types
-    """A circuit breaker, thread-safe, whose lock is never held during a call.
-
-    Closed, it counts the last `window` calls (20), or those of the last `window_seconds`, and opens once `min_calls`
-    of them (at most the window) have a share of failures of `failure_rate` or more, or one of `slow_rate` or more
-    that took longer than `slow_call` seconds. Open, it lets nothing in for `open_for` seconds (0: trials at once),
-    with jitter; with each failed trial the time grows, up to `max_open` before jitter, and falls back when it has
-    closed. Half-open, it lets `trials` calls in at a time; it closes when so many have succeeded and opens again with
-    the first that fails. A trial that ends without a verdict gives its place back, as does one that has not ended
-    after `trial_timeout` seconds, whose verdict then counts no more.
+class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # circuitbreaker has no types
+    """A circuit breaker, thread-safe, whose lock is never held during a call; for its options see `CircuitState`.
 
     While it lives, a circuit with a name is found in `CircuitBreakerMonitor`, the second "name" as "name#2"; one
     without takes that of the first function it decorates. Raises `ConfigError` for options that cannot work.
     """
 
-    _open_until: float | None  # None: closed
-    _open_since: float
-    _opened_for: float  # how long it opens, or opened last, before jitter
-    _at_opening: Tally
-    _last_failure: type[BaseException] | None
-    _running: list[CircuitPermit]  # the trials; some may have given their place back
-    _succeeded: int  # trials
-    _succeeded_slowly: int
-
     def __init__(self, *, failure_rate: float = 0.5, window: int | None = None, window_seconds: float | None = None,
                  min_calls: int = 10, slow_call: float | None = None, slow_rate: float = 1.0, open_for: float = 5.0,
                  max_open: float = 60.0, trials: int = 1, trial_timeout: float = 60.0,
                  name: str | None = None) -> None:
-        super().__init__()
-        self._ballot = Ballot(failure_rate=failure_rate, window=window, window_seconds=window_seconds,
-                              min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate)
-        self._open_for = checks.number("open_for", open_for, least=0, unit="seconds")
-        self._max_open = max(self._open_for, checks.number("max_open", max_open, least=0, unit="seconds"))
-        self._trials = checks.whole("trials", trials, least=1)
-        self._trial_timeout = checks.number("trial_timeout", trial_timeout, above=0, unit="seconds")
+        CircuitBreaker.__init__(self)
+        CircuitState.__init__(self, failure_rate=failure_rate, window=window, window_seconds=window_seconds,
+                              min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for,
+                              max_open=max_open, trials=trials, trial_timeout=trial_timeout)
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError("name", name, "a text that is not empty, or None")
-        self._lock = allocate_lock()
         self._entered = _Entered()
-        self._generation = 0
-        self._close()
-        renew_after_fork(self)
         if name is not None:
-            self._list_as(name)
-
-    # The state: told the time
-
-    def ready_at(self, now: float, patient: bool) -> float | CircuitOpen:
-        """When a call may start: `now`, where it may now.
-
-        Else, for who is not `patient`, the error that refuses it; for who is, the instant at which to ask again: when
-        trials begin, or, where they run, when the first of them expires (that one ends may let it in earlier).
-        """
-        with self._lock:
-            if self._admits(now):
-                return now
-            if patient and self._open_until is not None:
-                return max(self._open_until, min((permit.started + self._trial_timeout for permit in self._running),
-                                                 default=0.0))
-            refused = self._look(now)
-        return CircuitOpen(self.name, refused, self._last_failure)
-
-    def start(self, now: float) -> CircuitPermit:
-        """Lets a call in, which must end; raises `CircuitOpen` where none may start."""
-        with self._lock:
-            if self._admits(now):
-                permit = CircuitPermit(self._generation, now, trial=self._open_until is not None)
-                if permit.trial:
-                    self._running.append(permit)
-                return permit
-            refused = self._look(now)
-        raise CircuitOpen(self.name, refused, self._last_failure)
-
-    def end(self, now: float, permit: CircuitPermit, good: bool | None, seconds: float, random: Random,
-            error: type[BaseException] | None = None) -> None:
-        """Takes the vote of a call that ran `seconds`, waits not counted: `good` or not, None for no vote."""
-        if good is None:
-            permit.given_back = True  # without the lock: a dropped generator ends wherever garbage is collected
-            return
-        with self._lock:
-            if permit.generation != self._generation:
-                return
-            if self._open_until is None:
-                if not good:
-                    self._last_failure = error
-                if self._ballot.cast(now, good=good, seconds=seconds):
-                    self._open(now, self._opened_for * random.uniform(*JITTER))
-            elif permit in self._running_at(now) and not self._passed(permit, good, seconds, error):
-                self._opened_for = min(self._max_open, self._opened_for * GROWTH)
-                self._open(now, self._opened_for * random.uniform(*JITTER))
-
-    def force_open(self, now: float) -> None:
-        """Opens it, or opens it anew, by hand; trials follow as after any opening."""
-        with self._lock:
-            self._open(now, self._opened_for)
-
-    def force_closed(self, now: float) -> None:
-        """Closes it by hand and forgets all votes."""
-        with self._lock:
-            self._close()
-
-    def snapshot(self, now: float) -> CircuitSnapshot:
-        """How it stands."""
-        with self._lock:
-            return self._look(now)
-
-    @property
-    def open_since(self) -> float:
-        """The instant at which it was last closed; infinity where it is."""
-        return self._open_since
-
-    def after_fork(self) -> None:
-        """In the child: closed, without votes; permits of the parent are void."""
-        self._lock = allocate_lock()  # another thread of the parent may have held the old one
-        self._close()
-
-    def _admits(self, now: float) -> bool:
-        if self._open_until is None:
-            return True
-        return now >= self._open_until and len(self._running_at(now)) + self._succeeded < self._trials
-
-    def _running_at(self, now: float) -> list[CircuitPermit]:
-        """The trials that hold a place."""
-        self._running = [permit for permit in self._running
-                         if not permit.given_back and now < permit.started + self._trial_timeout]
-        return self._running
-
-    def _passed(self, permit: CircuitPermit, good: bool, seconds: float, error: type[BaseException] | None) -> bool:
-        """Takes the vote of a trial; False when it is to open again."""
-        self._running.remove(permit)
-        if not good:
-            self._last_failure = error
-            return False
-        self._succeeded += 1
-        self._succeeded_slowly += self._ballot.is_slow(seconds)
-        if self._succeeded < self._trials:
-            return True
-        if self._succeeded_slowly / self._trials >= self._ballot.slow_rate:
-            return False
-        self._close()
-        return True
-
-    def _open(self, now: float, seconds: float) -> None:
-        if self._open_until is None:
-            self._at_opening = self._ballot.tally(now)
-            self._open_since = now
-        self._open_until = now + seconds
-        self._begin_era()
-
-    def _close(self) -> None:
-        self._open_until = None
-        self._open_since = math.inf
-        self._opened_for = self._open_for
-        self._at_opening = Tally()
-        self._last_failure = None
-        self._ballot.clear()
-        self._begin_era()
-
-    def _begin_era(self) -> None:
-        self._generation += 1
-        self._running = []
-        self._succeeded = self._succeeded_slowly = 0
-
-    def _state_at(self, now: float) -> tuple[str, float]:
-        """The state, and the seconds for which it stays open. Changes nothing and needs no lock: one reading."""
-        until = self._open_until
-        if until is None:
-            return STATE_CLOSED, 0.0
-        return (STATE_OPEN, until - now) if now < until else (STATE_HALF_OPEN, 0.0)
-
-    def _look(self, now: float) -> CircuitSnapshot:
-        state, open_in = self._state_at(now)
-        tally = self._tally(now)
-        return CircuitSnapshot(state, tally.failure_rate, tally.slow_rate, tally.calls, open_in,
-                               len(self._running_at(now)))
-
-    def _tally(self, now: float) -> Tally:
-        return self._ballot.tally(now) if self._open_until is None else self._at_opening
-
-    # The face of circuitbreaker: asks the clock
+            self._list_in(CircuitBreakerMonitor.circuit_breakers, name)
 
     def call(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Calls `func`; raises `CircuitOpen` where none may start."""
@@ -382,7 +181,7 @@ class Circuit(CircuitBreaker):  # type: ignore[misc]  # circuitbreaker has no ty
             raise ConfigError("function", function, "not a function of a class, whose instances would share one "
                               'circuit: say "with circuit:" in its body, or decorate the bound method')
         if self._name is None:
-            self._list_as(name)
+            self._list_in(CircuitBreakerMonitor.circuit_breakers, name)
         if inspect.isgeneratorfunction(function):
             @wraps(function)
             def guarded_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -420,44 +219,10 @@ class Circuit(CircuitBreaker):  # type: ignore[misc]  # circuitbreaker has no ty
         with self._lock:
             return self._tally(clock.current().now()).failures
 
-    @property
-    def last_failure(self) -> type[BaseException] | None:
-        """The type of the last failure since it was closed. The error itself is not kept: it might hold a prompt."""
-        return self._last_failure
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Circuit) and self.__dict__ is other.__dict__
-
-    def __hash__(self) -> int:
-        return id(self.__dict__)
-
     def _verdict(self, error: BaseException) -> bool | None:
         if isinstance(error, Rejected | Cancelled):
             return None
         return False if self.is_failure(type(error), error) else None
 
-    def _is_running(self, permit: CircuitPermit, now: float) -> bool:
-        with self._lock:
-            return permit in self._running_at(now)
-
-    def _list_as(self, name: str) -> None:
-        """Makes it visible in the Monitor, for as long as it lives.
-
-        The Monitor keeps what it is given for ever. So it is given a second face of the same state, equal to the
-        first, which goes when the first does. `setdefault` is atomic, so no two circuits take one name.
-        """
-        face = type(self).__new__(type(self))
-        face.__dict__ = self.__dict__
-        for number in itertools.count(1):
-            self._name = name if number == 1 else f"{name}#{number}"
-            if CircuitBreakerMonitor.circuit_breakers.setdefault(self._name, face) is face:
-                break
-        weakref.finalize(self, _unlist, self._name, face).atexit = False
-
-
-_BLOCKING = "a blocking function: coroutines are not guarded"
-
-
-def _unlist(name: str, face: Circuit) -> None:
-    if CircuitBreakerMonitor.circuit_breakers.get(name) is face:
-        CircuitBreakerMonitor.circuit_breakers.pop(name, None)
+    def _refusal(self, refused: CircuitSnapshot) -> CircuitOpen:
+        return CircuitOpen(self.name, refused, self._last_failure)

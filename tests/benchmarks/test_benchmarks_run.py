@@ -51,7 +51,7 @@ def test_overhead_prints_a_row_for_each_subject_and_writes_the_same_to_a_file(tm
 
 def test_overhead_prints_markdown_of_even_rows() -> None:
     table = rows(overhead("--markdown"), "| subject")
-    assert {line.count("|") for line in table} == {5}
+    assert {line.count("|") for line in table} == {6}
 
 
 def test_bucket_prints_its_figures_and_lateness() -> None:

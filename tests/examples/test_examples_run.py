@@ -36,17 +36,17 @@ def table(printed: str) -> dict[str, list[str]]:
 
 def test_the_demo_answers_all_and_its_table_adds_up(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    ended = run("demo/main.py", "--items", "20", "--speed", "50", "--picture", str(tmp_path / "new" / "demo"))
+    ended = run("demo/main.py", "--items", "12", "--speed", "50", "--picture", str(tmp_path / "new" / "demo"))
     assert ended.returncode == 0, ended.stderr
     rows = table(ended.stdout)
-    assert rows["answered"][0] == "20 of 20"
+    assert rows["answered"][0] == "12 of 12"
     for answered, per_answer, refusals, seconds in zip(
             rows["answered"], rows["calls per answer"], rows["refusals"], rows["seconds"], strict=True):
         count = int(answered.split()[0])
         # Scenario A has no failures: a call that was not refused was answered.
         assert float(per_answer) == pytest.approx(1 + int(refusals) / count, abs=0.01)
         assert float(seconds) > 18 / 50  # it loads first
-    assert "llm_guard 20 of 20" in ended.stdout
+    assert "llm_guard 12 of 12" in ended.stdout
     assert (tmp_path / "new" / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (tmp_path / "new" / "demo.svg").read_text(encoding="utf-8")
 
@@ -67,12 +67,12 @@ def test_the_demo_ends_with_status_1_for_a_wrong_answer_and_goes_on_without_matp
 
 
 def test_the_toy_answers_all_where_its_first_form_does_not_and_a_seed_fixes_it() -> None:
-    ended = run("cold_start_pipeline.py", "--runs", "10")
+    ended = run("cold_start_pipeline.py", "--runs", "5")
     assert ended.returncode == 0, ended.stderr
     rows = ended.stdout.splitlines()[2:]
     first_form = [int(row.split()[1]) for row in rows]
     guarded = [int(row.split()[6]) for row in rows]
-    assert guarded == [100] * 10
+    assert guarded == [100] * 5
     assert min(first_form) < 100
     assert run("cold_start_pipeline.py", "--runs", "1", "--seed", "4").stdout.splitlines()[2] == rows[4]
 
@@ -90,20 +90,18 @@ def test_the_decorated_requests_function_is_answered_by_its_own_server_and_by_a_
         assert len(ended.stdout.splitlines()) == 2
 
 
-def test_prompts_from_a_file_or_stdin_come_out_as_json_lines_in_order(tmp_path: Path) -> None:
+def test_prompts_of_a_file_come_out_as_json_lines_in_order(tmp_path: Path) -> None:
     prompts = [f'number {number}, "quoted", é' for number in range(20)]
     file = tmp_path / "prompts.txt"
     file.write_text("\n".join(prompts) + "\n", encoding="utf-8")
     with cold_server("A5", speed=50) as server:
-        from_file = run("map_prompts.py", "my/model", str(file), "--url", server.url)
-        from_stdin = run("map_prompts.py", "my/model", "--url", server.url, stdin=file.read_text(encoding="utf-8"))
-    for ended in (from_file, from_stdin):
-        assert ended.returncode == 0, ended.stderr
-        lines = [json.loads(line) for line in ended.stdout.splitlines()]
-        assert lines == [{"prompt": prompt, "answer": f"echo: {prompt}"} for prompt in prompts]
+        ended = run("map_prompts.py", "my/model", str(file), "--url", server.url)
+    assert ended.returncode == 0, ended.stderr
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert lines == [{"prompt": prompt, "answer": f"echo: {prompt}"} for prompt in prompts]
 
 
-def test_a_prompt_that_cannot_be_answered_becomes_an_error_line(tmp_path: Path) -> None:
+def test_of_the_prompts_on_stdin_one_that_cannot_be_answered_becomes_an_error_line() -> None:
     too_long = "x" * (1 << 20)  # more than the server takes
     with cold_server("A5", speed=50) as server:
         ended = run("map_prompts.py", "my/model", "--url", server.url, stdin=f"one\n{too_long}\nthree\n")

@@ -165,8 +165,35 @@ def test_what_is_told_may_watch_and_cut_in_turn() -> None:
 
     cut_off.watch(first)
     cut_off.watch(second)
+    cut_off.watch(lambda: told.append("third"))
     cut_off.cut()
-    assert told == ["first", "nested", "second"]
+    assert told == ["first", "nested", "third"]
+
+
+def test_an_interrupt_while_it_tells_leaves_the_others_to_be_told_by_the_next_cut() -> None:
+    told: list[str] = []
+    cut_off = CutOff()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    cut_off.watch(interrupted)
+    cut_off.watch(lambda: told.append("other"))
+    with pytest.raises(KeyboardInterrupt):
+        cut_off.cut()
+    cut_off.cut()
+    assert told == ["other"]
+
+
+def test_a_watcher_that_raises_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise OSError("an address that nobody may see")
+
+    cut_off = CutOff()
+    cut_off.watch(broken)
+    cut_off.cut()
+    assert "OSError" in caplog.text
+    assert "address" not in caplog.text
 
 
 def test_one_watcher_that_raises_does_not_rob_the_others() -> None:

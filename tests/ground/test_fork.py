@@ -142,6 +142,20 @@ def test_a_place_of_before_the_fork_does_not_free_one_of_the_childs() -> None:
         assert in_child(check) == "(True, False)"
 
 
+def test_the_child_gives_back_its_own_place_and_not_a_void_one() -> None:
+    limiter = Limiter(1)
+    limiter.acquire()
+
+    def check() -> tuple[bool, bool]:
+        first = limiter.acquire(timeout=0)
+        limiter.release()
+        return first, limiter.acquire(timeout=0)
+
+    assert in_child(check) == "(True, True)"
+    limiter.release()
+    assert limiter.in_flight == 0
+
+
 def test_a_bucket_is_fresh_in_the_child() -> None:
     """As the pace is, which holds the same arithmetic."""
     bucket = LeakyBucket(0.01)

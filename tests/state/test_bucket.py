@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -304,6 +305,20 @@ def test_a_long_wait_costs_no_wake_ups() -> None:
         bucket.acquire()
         assert clock.now() == 3600.0
         assert (clock.by_time, clock.by_others) == (1, 0)
+
+
+def test_a_start_leaves_no_garbage_for_the_collector() -> None:
+    with VirtualClock():
+        bucket = LeakyBucket(10.0)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                bucket.acquire()
+                assert not bucket.try_acquire()
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
 
 
 def test_thousands_may_wait() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -285,6 +286,38 @@ def test_two_releases_at_once_of_one_place_make_no_room(monkeypatch: pytest.Monk
             limiter.release()
         except ValueError:
             pass
+        assert limiter.in_flight == 0
+
+
+def test_a_place_taken_and_given_back_leaves_no_garbage_for_the_collector() -> None:
+    with VirtualClock():
+        limiter = Limiter(1)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                limiter.acquire()
+                limiter.release()
+                with limiter:
+                    pass
+                assert limiter.acquire(timeout=0)
+                assert not limiter.acquire(timeout=0)
+                limiter.release()
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
+
+
+def test_blocks_may_be_nested_and_mixed_with_plain_places() -> None:
+    with VirtualClock():
+        limiter = Limiter(3)
+        limiter.acquire()
+        with limiter:
+            with limiter:
+                assert limiter.in_flight == 3
+                limiter.release()
+                assert limiter.in_flight == 2
+            assert limiter.in_flight == 1
         assert limiter.in_flight == 0
 
 

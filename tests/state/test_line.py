@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from random import Random
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from llm_guard import clock as seam
 from llm_guard.call import FOREVER, CutOff
 from llm_guard.clock.virtual import Deadlock, VirtualClock, VirtualWaiter
-from llm_guard.errors import Cancelled, Rejected, Saturated
+from llm_guard.errors import Cancelled, GuardError, Rejected, Saturated
 from llm_guard.outcome import IGNORED, SUCCESS, Outcome
 from llm_guard.state.bucket import LeakGate
 from llm_guard.state.gate import Ending, Gate, Request
@@ -687,6 +688,68 @@ def test_an_interrupt_while_it_joins_the_line_leaves_nothing_behind(monkeypatch:
         assert x.in_flight == 0
 
 
+def _interrupted_at(step: int, run: Callable[[], object]) -> bool:
+    """Runs `run`, and raises KeyboardInterrupt where it enters its `step`-th function, as a signal does.
+
+    False where it has fewer.
+    """
+    left = [step]
+
+    def entered(frame: FrameType, event: str, arg: Any) -> None:
+        if "llm_guard" in frame.f_code.co_filename:
+            left[0] -= 1
+            if left[0] == 0:
+                sys.settrace(before)
+                raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(entered)
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _can_be_used(line: Line, *gates: Gate) -> bool:
+    """By another thread, which does not wait for ever."""
+    used: list[bool] = []
+
+    def use() -> None:
+        request = Request(gates)
+        line.enter(request, give_up_at=seam.current().now() + 0.1)
+        line.leave(request, [(gate, None) for gate in gates], DONE)
+        used.append(True)
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(0.3)
+    return bool(used)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("step", range(1, 16))
+def test_an_interrupt_at_any_step_of_entering_leaves_no_place_taken_and_the_line_in_use(step: int) -> None:
+    line, x, y = Line(), LimitGate(1), LimitGate(1)
+    request = Request([x, y])
+    if _interrupted_at(step, lambda: line.enter(request)):
+        assert (x.in_flight, y.in_flight) == (0, 0)
+        assert _can_be_used(line, x, y)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("step", range(1, 9))
+def test_an_interrupt_at_any_step_of_leaving_leaves_the_line_in_use(step: int) -> None:
+    """Its own place may be lost where the interrupt comes first of all."""
+    line, x = Line(), LimitGate(2)
+    request = Request([x])
+    line.enter(request)
+    _interrupted_at(step, lambda: line.leave(request, [(x, None)], DONE))
+    assert _can_be_used(line, x)
+
+
 @pytest.mark.parametrize("waits", [False, True], ids=["on arrival", "after a wait"])
 def test_a_refusal_keeps_nothing_of_its_call_alive(waits: bool) -> None:
     """An error that is part of a cycle keeps all frames below it, with their arguments, until the collector comes."""
@@ -763,6 +826,27 @@ def test_a_finaliser_that_calls_does_not_hang_the_line(does: str) -> None:
     gc.collect()
     line.changed(x)
     assert x.in_flight == 0
+
+
+def test_a_finaliser_in_the_midst_may_look_and_tell_of_changes() -> None:
+    """What is asked or set from a finaliser either works or raises one of our errors; it breaks nothing."""
+    class Meddles(LimitGate):
+        def ready_at(self, now: float, request: Request) -> float:
+            for meddle in (lambda: line.waiting(self), lambda: line.changed(self)):
+                try:
+                    meddle()
+                except GuardError:
+                    pass
+            return super().ready_at(now, request)
+
+    with VirtualClock() as clock:
+        line, x = Line(), Meddles(1)
+        crowd = Crowd(clock, line)
+        crowd.enter("a", x)
+        crowd.enter("b", x)
+        crowd.leave("a")
+        assert crowd.names == ["a", "b"]
+        assert x.in_flight == 1
 
 
 # Eras

@@ -1,0 +1,40 @@
+"""A place in a registry that keeps what it is given for ever, for those who leave it when they are thrown away."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import Any
+
+
+class Listed:
+    """Is found in a registry under a name of its own, for as long as it lives.
+
+    The registry is given a second face of the same state, equal to the first, which goes when the first does.
+    """
+
+    _name: str | None
+
+    def _list_in(self, registry: dict[str, Any], name: str) -> None:
+        """Takes `name`, or, where another has it, "name#2" and so on.
+
+        `setdefault` is atomic, so no two take one name.
+        """
+        face = type(self).__new__(type(self))
+        face.__dict__ = self.__dict__
+        for number in itertools.count(1):
+            own = self._name = name if number == 1 else f"{name}#{number}"
+            if registry.setdefault(own, face) is face:
+                weakref.finalize(self, _unlist, registry, own, face).atexit = False
+                return
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Listed) and self.__dict__ is other.__dict__
+
+    def __hash__(self) -> int:
+        return id(self.__dict__)
+
+
+def _unlist(registry: dict[str, Any], name: str, face: Listed) -> None:
+    if registry.get(name) is face:
+        registry.pop(name, None)
