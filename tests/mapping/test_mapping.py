@@ -225,16 +225,17 @@ def test_results_of_a_slow_input_do_not_fall_behind(ordered: bool) -> None:
 
 
 def test_calls_go_on_while_the_input_blocks() -> None:
-    ended: list[float] = []
-
     def items() -> Iterator[int]:
         yield from range(5)
         time.sleep(100)
         yield 5
 
+    def function(item: int) -> float:
+        time.sleep(2)
+        return time.now()
+
     with VirtualClock() as time:
-        for result in map_with_backpressure(lambda item: after(2, time.now), items(), workers=2, buffer=9):
-            ended.append(result())
+        ended = list(map_with_backpressure(function, items(), workers=2, buffer=9))
     assert ended == [2.0, 2.0, 4.0, 4.0, 6.0, 102.0]
 
 

@@ -133,8 +133,8 @@ def test_durations_are_measured_without_waits() -> None:
         ask()
         assert time.now() > 90
         assert slow.statistics().slow_rate == 0.0
-        server.then = 6.0
-        ask()
+        server.script = [(Kind.LIMITED, 1.0)] * 2
+        ask()  # three attempts, 6 s in all
         assert slow.statistics().state == "open"
 
 

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scripted import Ended, Server, Task, call_all, read
+from scripted import Ended, Server, call_all, read
 
 from llm_guard import (
     CallTimeout,
-    Cancelled,
     Saturated,
     bounded,
     breaker,
     deadline,
-    map_with_backpressure,
     ramp_up,
     retry,
     stack,
@@ -167,57 +165,36 @@ def test_no_permit_goes_down() -> None:
         assert inner_limit.statistics().peak == 2
 
 
-def test_a_timed_out_function_that_runs_on_is_cut_off_below() -> None:
-    started: list[float] = []
-    limit = bounded(1)
-    inner = limit(lambda: started.append(time.now()))
-
-    @timeout(5)
-    def outer() -> None:
-        inner()  # waits: all is taken
-
-    @timeout(5)
-    def late() -> None:
-        time.sleep(6)
-        inner()
-
+def test_the_bound_of_an_attempt_is_a_deadline_for_the_functions_below() -> None:
+    server = Server((Kind.LIMITED, 10.0))
+    inner = retry(classify=read)(lambda: server())
+    outer = retry(attempts=1)(timeout(5)(lambda: inner()))
     with VirtualClock() as time:
-        holder = Task(lambda: limit(lambda: time.sleep(60))())
-        time.sleep(1)
-        with pytest.raises(CallTimeout):
+        with pytest.raises(Ended):
             outer()
-        time.sleep(0.1)
-        assert limit.statistics().waiting == 0  # given up with its caller
-        holder.wait()
-        with pytest.raises(CallTimeout):
-            late()
-        time.sleep(10)
-        assert limit.statistics().in_flight == 0
-    assert not started
+        assert time.now() == 1.0  # its hint was longer than what was left
 
 
-def test_a_call_that_was_given_up_starts_nothing_more() -> None:
-    errors: list[Exception] = []
-    started: list[float] = []
+def test_the_attempts_made_for_an_item_of_a_mapping_are_counted() -> None:
+    server = Server(Kind.FAILURE, Kind.LIMITED)
+    ask = ramp_up(retry(classify=read)(lambda item: server(item)))
+    with VirtualClock():
+        assert [result.attempts for result in call_all(ask, range(3), threads=1)] == [3, 1, 1]
 
-    def item_of_two_calls(item: int) -> None:
-        if item == 0:
-            return
-        ask()
-        try:
-            ask()
-        except Cancelled as error:
-            errors.append(error)
 
-    @bounded(8)
-    def ask() -> None:
-        started.append(time.now())
-        time.sleep(10)
+def test_limits_held_and_awaited_in_opposite_orders_are_refused_and_not_stuck() -> None:
+    one, two = bounded(1), bounded(1)
 
-    with VirtualClock() as time, map_with_backpressure(item_of_two_calls, range(5), workers=5) as mapping:
-        next(mapping)
+    def takes(other: Callable[[], str]) -> str:
         time.sleep(1)
-    assert len(started) == len(errors) == 4
+        return other()
+
+    ends = [one(lambda: takes(two(lambda: "answer"))), two(lambda: takes(one(lambda: "answer")))]
+    with VirtualClock(1, shuffle=True) as time:
+        results = call_all(lambda item: ends[item](), range(2))
+        assert time.now() == 1.0
+    assert {type(result.error) for result in results} == {Saturated, type(None)}
+    assert one.statistics().in_flight == two.statistics().in_flight == 0
 
 
 def test_a_context_that_outlives_its_call_holds_nothing() -> None:

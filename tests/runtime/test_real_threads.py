@@ -69,10 +69,13 @@ def test_under_load_no_permit_is_lost_and_no_limit_passed(timed_above: bool) -> 
 def test_an_interrupt_in_the_consumer_ends_the_mapping_and_keeps_no_permit() -> None:
     limit, pace = bounded(2), ramp_up()
     ask = limit(pace(retry(lambda item: time.sleep(0.005))))
-    seen = 0
-    with pytest.raises(KeyboardInterrupt), map_with_backpressure(ask, range(1000), workers=8) as mapping:
-        for _ in mapping:
-            seen += 1
-            if seen == 5:
-                raise KeyboardInterrupt
+
+    def consume() -> None:
+        with map_with_backpressure(ask, range(1000), workers=8) as mapping:
+            for seen, _ in enumerate(mapping):
+                if seen == 5:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
     assert limit.statistics().in_flight == limit.statistics().waiting == pace.statistics().pace.in_flight == 0

@@ -124,7 +124,7 @@ def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
 # The arithmetic
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rate=st.floats(0.01, 5000), steps=st.lists(st.tuples(
     st.sampled_from(["at once", "late", "idle"]), st.floats(0, 1), st.booleans()), min_size=2, max_size=60))
 def test_however_late_the_starts_no_window_holds_too_many(
@@ -161,7 +161,7 @@ def test_idleness_saves_nothing_up() -> None:
 # Threads
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("rate", [0.5, 3.0, 40.0, 2500.0])
 def test_no_window_holds_too_many_from_the_first_on(rate: float, seed: int) -> None:
     starts: list[float] = []
@@ -176,13 +176,13 @@ def test_no_window_holds_too_many_from_the_first_on(rate: float, seed: int) -> N
                 assert bucket.acquire()
                 starts.append(clock.now())
 
-        all_of(clock, [job] * 60)
-    assert len(starts) == 300
+        all_of(clock, [job] * 50)
+    assert len(starts) == 250
     assert starts == sorted(starts)
     assert worst_excess(starts, rate) <= 1e-6
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("rate", [5.0, 60.0, 1000.0])
 def test_the_bound_holds_where_threads_run_late(rate: float, seed: int) -> None:
     starts: list[float] = []
@@ -194,8 +194,8 @@ def test_the_bound_holds_where_threads_run_late(rate: float, seed: int) -> None:
                 bucket.acquire()
                 starts.append(clock.now())
 
-        all_of(clock, [job] * 60)
-    assert len(starts) == 300
+        all_of(clock, [job] * 50)
+    assert len(starts) == 250
     assert worst_excess(sorted(starts), rate) <= 1e-6
 
 
@@ -203,8 +203,8 @@ def test_the_bound_holds_where_threads_run_late(rate: float, seed: int) -> None:
 def test_the_mean_rate_is_kept_where_threads_run_a_little_late(rate: float) -> None:
     with LateClock(1, lambda random: random.uniform(0, 0.9 * MOST_CATCH_UP)) as clock:
         bucket = LeakyBucket(rate)
-        all_of(clock, [bucket.acquire] * 201)
-        assert clock.now() == pytest.approx(200 / rate, abs=MOST_CATCH_UP)
+        all_of(clock, [bucket.acquire] * 101)
+        assert clock.now() == pytest.approx(100 / rate, abs=MOST_CATCH_UP)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -278,7 +278,7 @@ def test_a_rate_of_almost_nothing_waits_and_can_be_raised() -> None:
 
 
 def test_one_thread_is_woken_for_one_start() -> None:
-    number = 200
+    number = 120
     with CountingClock() as clock:
         bucket = LeakyBucket(10.0)
         all_of(clock, [bucket.acquire] * number)
@@ -321,8 +321,8 @@ def test_a_start_leaves_no_garbage_for_the_collector() -> None:
             gc.enable()
 
 
-def test_thousands_may_wait() -> None:
-    number = 2000
+def test_a_thousand_may_wait() -> None:
+    number = 1000
     with CountingClock() as clock:
         bucket = LeakyBucket(1000.0)
         all_of(clock, [bucket.acquire] * number)
