@@ -23,10 +23,11 @@ class CutOff:
     is in here, so each step is a single operation of a dict.
     """
 
-    __slots__ = ("_parent", "_watchers", "is_cut")
+    __slots__ = ("_parent", "_telling", "_watchers", "is_cut")
 
     def __init__(self, parent: CutOff | None = None) -> None:
         self.is_cut = False
+        self._telling = False
         self._watchers: dict[Callable[[], None], None] = {}
         self._parent = parent
         if parent is not None:
@@ -44,10 +45,15 @@ class CutOff:
 
     def cut(self) -> None:
         """Gives the call up. Again: no effect. A watcher that raises does not rob the others."""
-        if not self.is_cut:
-            self.is_cut = True
+        self.is_cut = True
+        if self._telling:
+            return
+        self._telling = True
+        try:
             for tell in list(self._watchers):
                 self._tell(tell)
+        finally:  # also after an interrupt: then the next cut tells the others
+            self._telling = False
 
     def _tell(self, tell: Callable[[], None]) -> None:
         if self._watchers.pop(tell, _TAKEN) is _TAKEN:

@@ -87,7 +87,7 @@ def _wrong_imports(place: str, source: str) -> list[str]:
 #: What passes or tells time, blocks, starts threads or draws chance, by module; other names of these are harmless.
 HARMLESS = {
     "threading": {"RLock", "Lock", "local", "get_ident", "_register_atexit", "TIMEOUT_MAX", "current_thread"},
-    "_thread": {"allocate_lock", "get_ident", "LockType"},
+    "_thread": {"allocate_lock", "get_ident", "LockType", "RLock"},
     "random": {"Random"},
     "concurrent": {"futures"},
     "concurrent.futures": {"Future", "ThreadPoolExecutor", "Executor", "CancelledError"},

@@ -29,8 +29,9 @@ class Plan:
     refused then; a pace last, so that it is asked only when all else is ready, and learns only of its own waits.
     """
 
-    __slots__ = ("attempt_gates", "attempt_timeouts", "call_deadlines", "call_gates", "call_timeouts", "classify",
-                 "fallback", "has_retry", "is_empty", "joined", "max_wait", "paces", "policies", "rule", "timeouts")
+    __slots__ = ("all_gates", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines", "call_gates",
+                 "call_timeouts", "classify", "fallback", "has_retry", "is_empty", "joined", "max_wait", "paces",
+                 "policies", "rule", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
         self.policies = frozenset(policies)
@@ -55,6 +56,8 @@ class Plan:
         for gates in (self.call_gates, self.attempt_gates):
             gates.sort(key=lambda gate: isinstance(gate, LimitGate))
         self.attempt_gates += self.paces
+        self.all_gates = [*self.call_gates, *self.attempt_gates]
+        self.bounds_time = bool(self.call_timeouts or self.attempt_timeouts or self.call_deadlines)
         self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
 
     def read_with(self, classify: Classify | None) -> None:

@@ -18,18 +18,20 @@ from llm_guard.outcome import IGNORED, SUCCESS, Outcome
 from llm_guard.runtime import reading
 from llm_guard.runtime.attempt import Permits, run_on_worker
 from llm_guard.runtime.door import door
-from llm_guard.runtime.options import Options
+from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.state.gate import Ending, Request
 from llm_guard.state.tries import Tries
+
+_NO_VERDICT = Ending(IGNORED, 0.0)
 
 
 class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_held", "_listeners", "_max_wait", "_name", "_owner", "_patience", "_plan", "_ran_for",
-                 "_time", "_timeout", "_tries")
+                 "_function", "_held", "_listeners", "_max_wait", "_name", "_nested", "_owner", "_patience", "_plan",
+                 "_ran_for", "_time", "_timeout", "_tries", "_watched")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners) -> None:
@@ -39,7 +41,8 @@ class Run:
         self._listeners = listeners
         self._time = clock.current()
         above = self._above = call.in_progress()
-        self._owner = self if above is None or above.owner is None else above.owner
+        self._nested = above is not None and above.owner is not None
+        self._owner = above.owner if above is not None and above.owner is not None else object()
         self._held = plan.policies if above is None or not above.active else above.held | plan.policies
         self._cut_off = None if above is None else above.cut_off
         self._bound_in_time(FOREVER if above is None else above.deadline, options)
@@ -49,10 +52,14 @@ class Run:
         self._attempts = 0  # that started
         self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
-        self._call_permits = Permits(Request(()), ())  # what is held for the whole call
+        self._call_permits: Permits | None = None  # what is held for the whole call
+        self._watched = bool(listeners or events.everywhere)
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         """The instants by which the call must end, and the seconds that an attempt may take."""
+        if not self._plan.bounds_time and options is NONE:
+            self._attempt_limit, self._timeout, self._deadline = FOREVER, None, deadline
+            return
         now = self._time.now()
         by_call = [bound.seconds for bound in self._plan.call_timeouts]
         by_attempt = [bound.seconds for bound in self._plan.attempt_timeouts]
@@ -77,7 +84,7 @@ class Run:
 
     def go(self) -> Any:
         """Makes the call: returns what the function returned, or raises what ended it."""
-        ending = Ending(IGNORED, 0.0)
+        ending = _NO_VERDICT
         value: Any = None
         error: BaseException | None = None
         try:
@@ -89,11 +96,12 @@ class Run:
                 if wait > 0:
                     self._sleep(wait)
         except BaseException:  # given up, or interrupted
-            ending = Ending(IGNORED, 0.0)
+            ending = _NO_VERDICT
             _close(value)
             raise
         finally:
-            self._call_permits.end(replace(ending, seconds=self._ran_for))
+            if self._call_permits is not None:
+                self._call_permits.end(replace(ending, seconds=self._ran_for))
         if error is None:
             return value
         if self._attempts > 1:
@@ -111,10 +119,10 @@ class Run:
         give_up_at = min(self._deadline, now + self._max_wait)
         if self._tries is not None and self._tries.was_refused:
             give_up_at = min(give_up_at, self._ended + self._tries.patience())
-        held_by_call = [] if again else self._plan.call_gates
-        request = Request([*held_by_call, *self._plan.attempt_gates], urgent=again, patience=self._patience,
-                          by_call=len(held_by_call), deadline=self._deadline, owner=self._owner,
-                          nested=self._owner is not self)
+        by_call = 0 if again else len(self._plan.call_gates)
+        gates = self._plan.all_gates if by_call else self._plan.attempt_gates
+        request = Request(gates, urgent=again, patience=self._patience, by_call=by_call, deadline=self._deadline,
+                          owner=self._owner, nested=self._nested)
         if self._cut_off is not None and self._cut_off.is_cut:
             raise Cancelled("the call was given up before it could start")
         try:
@@ -123,17 +131,19 @@ class Run:
             if request.gates:
                 door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
         except Rejected as rejected:
-            self._tell(events.CallRejected, policy=rejected.policy, retry_after=rejected.retry_after)
+            if self._watched:
+                self._tell(events.CallRejected, policy=rejected.policy, retry_after=rejected.retry_after)
             if again:
                 return None
             raise
         permits = list(zip(request.gates, request.permits, strict=True))
-        if held_by_call:
-            self._call_permits = Permits(request, permits[:len(held_by_call)])
+        if by_call:
+            self._call_permits = Permits(request, permits[:by_call])
+            permits = permits[by_call:]
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
-        return Permits(request, permits[len(held_by_call):])
+        return Permits(request, permits)
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
         """Runs the bare function once. What is no Exception (an interrupt, an exit) is raised.
@@ -146,7 +156,8 @@ class Run:
         outcome = IGNORED
         try:
             _close(before)
-            self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
+            if self._watched:
+                self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             value = self._run_function(started, permits)
             outcome = reading.of_value(value, self._plan.classify)
         except BaseException as raised:
@@ -161,9 +172,10 @@ class Run:
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
                             bool(self._plan.paces))
             permits.end(ending)
-            self._tell(events.AttemptEnded, attempt=self._attempts, kind=outcome.kind, seconds=seconds,
-                       hint=outcome.hint)
-            self._tell_changes()
+            if self._watched:
+                self._tell(events.AttemptEnded, attempt=self._attempts, kind=outcome.kind, seconds=seconds,
+                           hint=outcome.hint)
+                self._tell_changes()
         try:
             return value, error, ending
         finally:
@@ -185,7 +197,8 @@ class Run:
         try:
             if limit == FOREVER or cut_off is None:
                 return function()
-            return run_on_worker(function, limit, cut_off, (permits, self._call_permits), self._plan.timeouts)
+            held = (permits,) if self._call_permits is None else (permits, self._call_permits)
+            return run_on_worker(function, limit, cut_off, held, self._plan.timeouts)
         finally:
             call.end(token)
             if cut_off is not None and cut_off is not self._cut_off:
@@ -203,7 +216,8 @@ class Run:
             wait = min(wait, self._tries.patience())
         if now + wait >= self._deadline:
             return None
-        self._tell(events.RetryScheduled, attempt=self._attempts, kind=outcome.kind, wait=wait)
+        if self._watched:
+            self._tell(events.RetryScheduled, attempt=self._attempts, kind=outcome.kind, wait=wait)
         return wait
 
     def _sleep(self, seconds: float) -> None:
@@ -221,17 +235,15 @@ class Run:
             raise Cancelled("the call was given up while it waited between two attempts")
 
     def _tell(self, event: type[events.Event], **facts: Any) -> None:
-        if self._listeners or events.everywhere:
-            told = event(self._time.now(), self._name, **facts)
-            self._listeners.tell(told)
-            events.everywhere.tell(told)
+        told = event(self._time.now(), self._name, **facts)
+        self._listeners.tell(told)
+        events.everywhere.tell(told)
 
     def _tell_changes(self) -> None:
-        if self._listeners or events.everywhere:
-            for policy in self._plan.policies:
-                change = policy.change(self._time.now())
-                if change is not None:
-                    self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
+        for policy in self._plan.policies:
+            change = policy.change(self._time.now())
+            if change is not None:
+                self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
 
 
 def _close(value: Any) -> None:

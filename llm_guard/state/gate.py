@@ -15,7 +15,7 @@ from llm_guard.errors import Rejected
 from llm_guard.outcome import Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: two are made a call, and freezing takes three times as long
 class Ending:
     """How an attempt ended: its outcome, how many seconds it ran, the time limit it ran under, the class of its error,
     and whether a pace heard of it too."""
@@ -33,8 +33,9 @@ class Request:
     `urgent`: a retry, which goes before first attempts. `patience`: how many seconds it waits for a gate that the
     server's refusals or failures hold closed; None where it would rather be refused by an open circuit. `by_call`: so
     many of its gates, the first ones, are passed for the whole call. `deadline`: the instant by which its call must
-    have ended. `owner`: on whose behalf it comes, the outermost call where calls are `nested`. `since`: when it came to
-    the door. `permits`: what the gates gave it, in their order, once admitted; `refusal`: what it was refused with.
+    have ended. `owner`: on whose behalf it comes, the outermost call where calls are `nested` (None: its own). `since`:
+    when it came to the door. `permits`: what the gates gave it, in their order, once admitted; `refusal`: what it was
+    refused with.
     """
 
     __slots__ = ("by_call", "deadline", "gates", "nested", "owner", "patience", "permits", "refusal", "since", "urgent")
@@ -46,7 +47,7 @@ class Request:
         self.patience = patience
         self.by_call = by_call
         self.deadline = deadline
-        self.owner = self if owner is None else owner
+        self.owner = owner
         self.nested = nested
         self.since = 0.0
         self.permits: list[Any] = []

@@ -100,7 +100,7 @@ class Limiter:
     def release(self) -> None:
         """Gives one place back that was acquired in any thread; whoever waits longest has it at once."""
         try:
-            self._leave(self._acquired.popleft())
+            self._leave(self._acquired.pop())
         except IndexError:
             raise ValueError("released more often than acquired") from None
 

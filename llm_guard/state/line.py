@@ -10,7 +10,7 @@ its own; the lock is never held while waiting.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llm_guard import clock
@@ -91,13 +91,15 @@ class Line:
         waiting = None
         try:
             time = clock.current()
-            with self._section:
+            with self._section.checked():
+                self._section.catch_up()
                 now = request.since = time.now()
                 if self._lanes or self._ask(request, now) is not None:
                     waiting = self._append(request)
                     self._serve(request.gates, now)
                     if request.nested and waiting.lane is not None:
                         self._refuse_knot(waiting, now)
+                self._section.catch_up()
             if waiting is not None:
                 if cut_off is not None:
                     cut_off.watch(waiting.tell)
@@ -119,22 +121,27 @@ class Line:
 
         Those of before a fork are void.
         """
-        try:
-            with self._section:
-                self._take_back(request, permits, ending)
-        except InTheMidst:
-            self._section.later.append(lambda: self._take_back(request, permits, ending))
+        self._do(lambda: self._take_back(request, permits, ending))
 
     def changed(self, gate: Gate) -> None:
         """Asks again on behalf of those who wait for `gate`: call it after a setting of the gate has changed."""
-        with self._section:
-            self._serve((gate,), clock.current().now())
+        self._do(lambda: self._serve((gate,), clock.current().now()))
 
     def locked(self) -> Section:
         """To read or set a gate's state consistently; briefly."""
         return self._section
 
-    # What follows is called under the lock, unless it says otherwise.
+    def _do(self, change: Callable[[], None]) -> None:
+        """Makes a change inside; a finaliser that comes in the midst of another leaves it to that one."""
+        try:
+            with self._section.checked():
+                self._section.catch_up()
+                change()
+                self._section.catch_up()
+        except InTheMidst:
+            self._section.later.append(change)
+
+    # What follows is called inside, unless it says otherwise.
 
     def _take_back(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending) -> None:
         held = self._inside.get(request)
@@ -152,7 +159,7 @@ class Line:
             self._serve(gates, now)
 
     def _append(self, request: Request) -> _Waiting:
-        key = (request.gates, request.by_call, request.patience is None)
+        key = (request.gates, request.by_call, request.patience)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(key, request.gates)
@@ -188,10 +195,12 @@ class Line:
         try:
             for gate in request.gates:
                 permits.append(gate.start(now, request))
-        except Rejected as refused:  # by a circuit that others use past this line
+        except BaseException as error:  # an interrupt, or a circuit that others use past this line
             for gate, permit in zip(request.gates, permits, strict=False):
                 gate.end(now, permit, Ending(IGNORED, 0.0))
-            request.refusal = refused
+            if not isinstance(error, Rejected):
+                raise
+            request.refusal = error
             return None
         request.permits = permits
         self._inside[request] = list(request.gates)
@@ -222,7 +231,7 @@ class Line:
         return False
 
     def _wait(self, waiting: _Waiting, time: clock.Clock, give_up_at: float, cut_off: CutOff | None) -> None:
-        """Returns when admitted; raises what ended the wait otherwise. Takes the lock itself."""
+        """Returns when admitted; raises what ended the wait otherwise. Goes inside itself."""
         while True:
             with self._section:
                 now = time.now()
@@ -242,7 +251,7 @@ class Line:
             waiter.wait(None if until == FOREVER else until - now)
 
     def _abandon(self, request: Request, waiting: _Waiting | None) -> None:
-        """Its thread gives up, or was interrupted: nothing is left behind. Takes the lock itself."""
+        """Its thread gives up, or was interrupted: nothing is left behind. Goes inside itself."""
         with self._section:
             now = clock.current().now()
             if waiting is not None:
@@ -281,7 +290,7 @@ class Line:
         return None
 
     def _holders(self, gate: Gate) -> list[object]:
-        return [request.owner for request, held in self._inside.items() if gate in held]
+        return [request.owner or request for request, held in self._inside.items() if gate in held]
 
     @staticmethod
     def _no_room(waiting: _Waiting, now: float) -> Saturated:

@@ -28,7 +28,7 @@ from llm_guard.state.pace_rate import Rate
 FAILURES_TO_CLOSE = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Start:
     """What a call remembers of its start: the number in flight before it, and the state of the pace."""
 

@@ -1,44 +1,38 @@
-"""A critical section that a finaliser cannot hang.
+"""A critical section that neither a finaliser nor an interrupt can hang.
 
 The collector runs wherever something is allocated, so also in the thread that is inside; a finaliser that then enters
-again would wait for itself for ever on a plain lock, and break what is half done on a reentrant one.
+again would wait for itself for ever on a plain lock, and break what is half done on a reentrant one. An interrupt may
+come between any two steps of Python code; so entering and leaving are those of the lock, written in C.
 """
 
 from __future__ import annotations
 
+import _thread
 from collections import deque
 from collections.abc import Callable
-from threading import RLock
+from typing import Self
 
 
 class InTheMidst(Exception):
     """This very thread is inside already."""
 
 
-class Section:
-    """A lock to hold briefly, in a `with` block. To enter it again from inside raises `InTheMidst`.
+class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checker only
+    """A reentrant lock to hold briefly: `with section.checked():`, or bare, to look only.
 
-    What is put on `later` is called when the block ends, inside still.
+    `later` is for what cannot be done in the midst; whoever is inside calls `catch_up` before and after its own part.
     """
 
-    __slots__ = ("_inside", "_lock", "later")
-
     def __init__(self) -> None:
-        self._lock = RLock()
-        self._inside = False
         self.later: deque[Callable[[], None]] = deque()
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        if self._inside:
-            self._lock.release()
+    def checked(self) -> Self:
+        """Itself; raises `InTheMidst` where this thread is inside already."""
+        if self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
             raise InTheMidst
-        self._inside = True
+        return self
 
-    def __exit__(self, *exc: object) -> None:
-        try:
-            while self.later:
-                self.later.popleft()()
-        finally:
-            self._inside = False
-            self._lock.release()
+    def catch_up(self) -> None:
+        """Does what was left for later. What comes while it does stays for the next."""
+        for _ in range(len(self.later)):
+            self.later.popleft()()

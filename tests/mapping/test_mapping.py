@@ -30,7 +30,6 @@ from llm_guard import (
 )
 from llm_guard.clock.virtual import VirtualClock
 
-
 R = TypeVar("R")
 
 
