@@ -90,4 +90,4 @@ class CallTimeout(GuardError, TimeoutError):
 
 
 class Cancelled(GuardError):
-    """The call was given up by its caller while it waited: at the door, or between two attempts."""
+    """The call was given up by its caller: before it could start, at the door, or between two attempts."""

@@ -25,8 +25,8 @@ def guarded(url: str, prompts: list[str]) -> Run:
 
     @ramp_up
     @bounded(32)
-    @timeout(20)
     @retry
+    @timeout(20)
     @breaker
     def ask(prompt: str) -> str:
         return call(prompt)

@@ -54,11 +54,19 @@ class Crew:
     def stop(self) -> None:
         """No further job begins; what waits at a door or between attempts is given up. Returns at once.
 
-        It takes no lock, for a finaliser calls it.
+        It takes no lock of its own, for a finaliser calls it.
         """
         self.cut_off.cut()
         self.cut_off.close()
         self._jobs.clear()
+
+    def drop(self) -> None:
+        """Stops; the threads end with what is in flight. For when nobody puts jobs any more.
+
+        It says so to the pool, which may live on: the traceback of an error refers to the frames that it passed.
+        """
+        self.stop()
+        self._pool.shutdown(wait=False)
 
     def close(self) -> None:
         """Stops, and waits until what is in flight has ended."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-from _thread import allocate_lock
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
@@ -13,6 +11,7 @@ from llm_guard import call, checks, clock
 from llm_guard.call import Call, CutOff
 from llm_guard.errors import Cancelled, ConfigError, Rejected
 from llm_guard.mapping.crew import Crew
+from llm_guard.mapping.finished import Finished
 from llm_guard.mapping.result import Result
 
 T = TypeVar("T")
@@ -20,51 +19,6 @@ R = TypeVar("R")
 Y = TypeVar("Y")
 
 OnError = Literal["raise", "return"]
-
-
-class _Finished(Generic[T, R]):
-    """Where workers put results and the consumer finds them; it knows nothing of the iterator, which may be dropped."""
-
-    def __init__(self, ordered: bool) -> None:
-        self._lock = allocate_lock()
-        self._by_index: dict[int, Result[T, R]] = {}
-        self._in_turn: deque[Result[T, R]] = deque()
-        self._ordered = ordered
-        self._next = 0
-        self._awaited: clock.Waiter | None = None
-
-    def put(self, result: Result[T, R]) -> None:
-        with self._lock:
-            if self._ordered:
-                self._by_index[result.index] = result
-                if result.index != self._next:
-                    return
-            else:
-                self._in_turn.append(result)
-            waiter, self._awaited = self._awaited, None
-        if waiter is not None:
-            waiter.set()
-
-    def ready(self) -> bool:
-        """Whether the next one is there."""
-        return self._next in self._by_index if self._ordered else bool(self._in_turn)
-
-    def take(self, cut_off: CutOff) -> Result[T, R] | None:
-        """The next one, as soon as it is there; None where `cut_off` is cut before."""
-        with self._lock:
-            waiter = None if self.ready() else clock.current().waiter()
-            self._awaited = waiter
-        if waiter is not None:
-            cut_off.watch(waiter.set)
-            try:
-                waiter.wait()
-            finally:
-                cut_off.unwatch(waiter.set)
-        with self._lock:
-            if not self.ready():
-                return None
-            self._next += 1
-            return self._by_index.pop(self._next - 1) if self._ordered else self._in_turn.popleft()
 
 
 class Mapping(Iterator[Y], Generic[T, R, Y]):
@@ -86,7 +40,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         above = call.in_progress()
         self._crew = Crew(workers, None if above is None else above.cut_off)
         self._above = above
-        self._finished: _Finished[T, R] = _Finished(ordered)
+        self._finished: Finished[T, R] = Finished(ordered)
         self._context = contextvars.copy_context()
         self._pulled = 0
         self._yielded = 0
@@ -153,6 +107,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         self._closed = True
         self._items = self._input_error = None
         self._crew.close()
+        self._finished.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -162,9 +117,9 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         self.close()
 
     def __del__(self) -> None:
-        crew = getattr(self, "_crew", None)
-        if crew is not None:
-            crew.stop()
+        if hasattr(self, "_finished"):  # it was made whole
+            self._crew.drop()
+            self._finished.discard()
 
 
 def _job(function: Callable[[T], R], index: int, item: T, put: Callable[[Result[T, R]], None], cut_off: CutOff,

@@ -30,10 +30,11 @@ class Plan:
     """
 
     __slots__ = ("all_gates", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines", "call_gates",
-                 "call_timeouts", "classify", "fallback", "has_retry", "is_empty", "joined", "max_wait", "paces",
-                 "policies", "rule", "timeouts")
+                 "call_timeouts", "classify", "fallback", "has_retry", "in_order", "is_empty", "joined", "max_wait",
+                 "paces", "policies", "rule", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
+        self.in_order = tuple(policies)
         self.policies = frozenset(policies)
         self.classify = classify
         self.call_gates: list[Gate] = []

@@ -240,7 +240,7 @@ class Run:
         events.everywhere.tell(told)
 
     def _tell_changes(self) -> None:
-        for policy in self._plan.policies:
+        for policy in self._plan.in_order:
             change = policy.change(self._time.now())
             if change is not None:
                 self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])

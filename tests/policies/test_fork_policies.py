@@ -15,7 +15,8 @@ from scripted import Ended
 from llm_guard import bounded, breaker, ramp_up, retry, timeout
 from llm_guard.outcome import Kind
 
-pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")]
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+              pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
 
 
 def in_child(check: Callable[[], None]) -> None:

@@ -182,21 +182,6 @@ def test_the_attempts_made_for_an_item_of_a_mapping_are_counted() -> None:
         assert [result.attempts for result in call_all(ask, range(3), threads=1)] == [3, 1, 1]
 
 
-def test_limits_held_and_awaited_in_opposite_orders_are_refused_and_not_stuck() -> None:
-    one, two = bounded(1), bounded(1)
-
-    def takes(other: Callable[[], str]) -> str:
-        time.sleep(1)
-        return other()
-
-    ends = [one(lambda: takes(two(lambda: "answer"))), two(lambda: takes(one(lambda: "answer")))]
-    with VirtualClock(1, shuffle=True) as time:
-        results = call_all(lambda item: ends[item](), range(2))
-        assert time.now() == 1.0
-    assert {type(result.error) for result in results} == {Saturated, type(None)}
-    assert one.statistics().in_flight == two.statistics().in_flight == 0
-
-
 def test_a_context_that_outlives_its_call_holds_nothing() -> None:
     limit = bounded(1)
     contexts: list[contextvars.Context] = []

@@ -291,6 +291,7 @@ class AnyHistory(RuleBasedStateMachine):
         super().__init__()
         self.circuit = make(trials=2, trial_timeout=20, slow_call=5)
         self.now = 0.0
+        self.random = Random(0)  # its own, so that a history can be replayed
         self.permits: list[CircuitPermit] = []
 
     @rule(seconds=st.floats(0, 30))
@@ -313,7 +314,7 @@ class AnyHistory(RuleBasedStateMachine):
     def one_ends(self, data: st.DataObject, good: bool | None, seconds: float) -> None:
         permit = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
         before = self.circuit.snapshot(self.now)
-        self.circuit.end(self.now, permit, good, seconds, RANDOM)
+        self.circuit.end(self.now, permit, good, seconds, self.random)
         after = self.circuit.snapshot(self.now)
         if not permit.trial and before.state != "closed":
             assert after == before
