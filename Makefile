@@ -21,6 +21,7 @@ unit: $(VENV)/ready-test
 
 bench: $(VENV)/ready-bench
 	$(RUN) benchmarks/overhead.py
+	$(RUN) benchmarks/bucket.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -18,6 +18,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 Y = TypeVar("Y")
 
+#: An input that takes so many seconds for an item is a slow one.
+SLOW_INPUT = 0.001
+
 OnError = Literal["raise", "return"]
 
 
@@ -81,15 +84,14 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         raise StopIteration if self._input_error is None else self._input_error
 
     def _pull(self) -> None:
-        """Takes from the input what there is room for: one at least, and more until the next result is there.
-
-        More than one each time would let the results of a slow input fall behind by up to all that there is room for.
+        """Takes from the input what there is room for; but while the next result is there, one item of a slow input
+        is enough: else its results would fall behind by all that there is room for.
         """
-        first = True
+        now = clock.current().now
+        slow_at = now() + SLOW_INPUT
         while (items := self._items) is not None and self._pulled - self._yielded < self._ahead:
-            if not first and self._finished.ready():
+            if now() >= slow_at and self._finished.ready():
                 return
-            first = False
             try:
                 item = next(items)
             except StopIteration:

@@ -223,6 +223,26 @@ def test_results_of_a_slow_input_do_not_fall_behind(ordered: bool) -> None:
     assert taken[-1][1] == came[-1] + 1
 
 
+def test_a_slow_consumer_finds_all_that_there_was_room_for_done() -> None:
+    """Though each result was there when it came, as from a cache, and though the input was slow at first."""
+    pulled: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(50):
+            if item < 3:
+                time.sleep(2)
+            pulled.append(item)
+            yield item
+
+    with VirtualClock() as time:
+        mapping = map_with_backpressure(lambda item: after(1, item), items(), workers=4, buffer=6)
+        for taken in range(5):
+            assert next(mapping) == taken
+            time.sleep(100)
+        assert len(pulled) == 4 + 10
+        mapping.close()
+
+
 def test_calls_go_on_while_the_input_blocks() -> None:
     def items() -> Iterator[int]:
         yield from range(5)

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time as real_time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -44,7 +44,7 @@ class Calls:
     def __init__(self, seconds: float = 1.0, **of_item: float) -> None:
         self._seconds = seconds
         self._of_item = of_item
-        self.started: list[object] = []
+        self.started: list[Any] = []
         self.ended: list[float] = []
 
     def __call__(self, item: R) -> R:
@@ -88,7 +88,7 @@ def test_closing_begins_nothing_further_and_waits_for_what_is_in_flight(seed: in
         time.sleep(5)
         mapping.close()
         assert time.now() == 20.0
-        assert sorted(map(int, calls.started)) == list(range(6))  # type: ignore[call-overload]
+        assert sorted(calls.started) == list(range(6))
         mapping.close()
         assert_over(mapping, calls)
 
@@ -115,7 +115,7 @@ def test_leaving_its_with_block_closes_it() -> None:
 def test_closing_a_generator_that_yields_from_it_closes_it() -> None:
     calls = Calls(10, item1=15.0)
 
-    def answers() -> Iterator[int]:
+    def answers() -> Generator[int, None, None]:
         yield from map_with_backpressure(calls, itertools.count(), workers=2)
 
     with VirtualClock() as time:
@@ -280,7 +280,8 @@ def test_results_that_were_not_taken_are_not_kept() -> None:
 
 @seeds
 def test_an_error_comes_at_its_place_and_ends_the_mapping(seed: int) -> None:
-    calls, taken = Calls(10, item2=1.0, item4=1.0), []
+    calls = Calls(10, item2=1.0, item4=1.0)
+    taken: list[int] = []
 
     def function(item: int) -> int:
         calls(item)
@@ -313,12 +314,12 @@ def test_without_order_an_error_comes_when_it_happens(seed: int) -> None:
         with pytest.raises(KeyError):
             next(mapping)
         assert time.now() == 11.0  # item 3 began at second 1
-        assert sorted(map(int, calls.started)) == [0, 1, 2, 3]  # type: ignore[call-overload]
+        assert sorted(calls.started) == [0, 1, 2, 3]
         assert_over(mapping, calls)
 
 
 @pytest.mark.parametrize("results", [True, False])
-def test_stop_iteration_from_the_function_does_not_look_like_the_end(results: bool) -> None:
+def test_stop_iteration_from_the_function_does_not_look_like_the_end(results: Any) -> None:
     function = iter("ab").__next__
     with VirtualClock():
         mapping = map_with_backpressure(lambda item: function(), range(9), workers=1, results=results)
@@ -333,7 +334,7 @@ def test_stop_iteration_from_the_function_does_not_look_like_the_end(results: bo
 @pytest.mark.parametrize("results", [True, False])
 @pytest.mark.parametrize("on_error", ["raise", "return"])
 def test_an_interrupt_or_exit_from_the_function_is_raised_whatever_was_asked_for(
-        kind: type[BaseException], results: bool, on_error: Any) -> None:
+        kind: type[BaseException], results: Any, on_error: Any) -> None:
     items: list[Any] = ["first", kind(), *range(20)]
     calls = Calls(2)
     with VirtualClock():
@@ -346,7 +347,7 @@ def test_an_interrupt_or_exit_from_the_function_is_raised_whatever_was_asked_for
 
 
 @pytest.mark.parametrize("results", [True, False])
-def test_an_error_that_was_raised_is_freed_when_it_has_been_dealt_with(results: bool) -> None:
+def test_an_error_that_was_raised_is_freed_when_it_has_been_dealt_with(results: Any) -> None:
     class Failure(Exception):
         pass
 
@@ -373,7 +374,8 @@ def test_an_error_that_was_raised_is_freed_when_it_has_been_dealt_with(results: 
 @seeds
 @both_orders
 def test_an_error_of_the_input_comes_after_all_results_before_it(seed: int, ordered: bool) -> None:
-    calls, taken = Calls(10), []
+    calls = Calls(10)
+    taken: list[int] = []
 
     def items() -> Iterator[int]:
         yield from range(5)
@@ -439,7 +441,8 @@ def test_the_input_belongs_to_the_caller_and_stays_open() -> None:
 @seeds
 @pytest.mark.parametrize("guarded", [True, False], ids=["at the door", "unguarded"])
 def test_a_mapping_whose_guarded_call_is_given_up_ends(seed: int, guarded: bool) -> None:
-    calls, limit, ends = Calls(1), bounded(1), []
+    calls, limit = Calls(1), bounded(1)
+    ends: list[Cancelled] = []
     inner: Callable[[int], object] = limit(calls) if guarded else calls
 
     @timeout(5.5)
@@ -462,7 +465,8 @@ def test_a_mapping_whose_guarded_call_is_given_up_ends(seed: int, guarded: bool)
 
 @seeds
 def test_a_consumer_that_waits_for_a_result_learns_that_its_call_was_given_up(seed: int) -> None:
-    calls, ended = Calls(100), []
+    calls = Calls(100)
+    ended: list[float] = []
 
     @timeout(5)
     def outer() -> None:
@@ -481,7 +485,8 @@ def test_a_consumer_that_waits_for_a_result_learns_that_its_call_was_given_up(se
 
 
 def test_a_mapping_refuses_to_start_in_a_call_that_was_given_up() -> None:
-    calls, ended = Calls(), []
+    calls = Calls()
+    ended: list[Cancelled] = []
 
     @timeout(5)
     def outer() -> None:
@@ -662,15 +667,14 @@ def test_ctrl_c_ends_a_mapping_whose_calls_wait_at_the_door_for_ever(where: str)
             list(map_with_backpressure(ask, items, workers=8, ordered=False))
         """,
         "in a with block": """
-            with map_with_backpressure(lambda item: ask(item) if item else item, itertools.count(), workers=8,
-                                       buffer=20) as mapping:
+            with map_with_backpressure(lambda item: ask(item) if item else time.sleep(0.05), itertools.count(),
+                                       workers=8) as mapping:
                 for result in mapping:
                     time.sleep(1000)
         """,
     }[where]
-    count = 7 if where == "in a with block" else 8
     script = textwrap.dedent(FULL) + f"""
-say_when({count})
+say_when(8)
 try:
 {textwrap.indent(textwrap.dedent(body), "    ")}
 finally:
