@@ -5,6 +5,7 @@ They are in the standard library's `test` package: one module at first, a packag
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent import futures
 from importlib import import_module
@@ -18,12 +19,17 @@ from llm_guard import BlockingExecutor
 
 pytestmark = pytest.mark.real
 
+# Debian's Python finds them by itself once they are installed; another Python of the same version is shown where.
+SHOW_WHERE = f"import test; test.__path__.append('/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}/test')\n"
+exec(SHOW_WHERE)
+
 try:
     theirs: Any = import_module("test.test_concurrent_futures")
     script_helper: Any = import_module("test.support.script_helper")
 except ImportError:
     pytest.skip("this Python came without its own tests of executors (Debian, Ubuntu: apt-get install "
-                "libpython3-testsuite; built from source: `make install` of 3.13 brings them)", allow_module_level=True)
+                "libpython3.11-testsuite, where that is its version; built from source: "
+                "`make install` of 3.13 brings them)", allow_module_level=True)
 
 
 def _part(name: str) -> Any:
@@ -52,7 +58,7 @@ FILLS_ITSELF = {"test_hang_global_shutdown_lock"}
 def _script_runner(executor_type: type) -> Callable[[str, str], Any]:
     """Runs their scripts with ours in the place of theirs, and with shorter sleeps."""
     name = executor_type.__name__
-    put_in_place = (f"import concurrent.futures, llm_guard; concurrent.futures.{name} = "
+    put_in_place = (f"{SHOW_WHERE}import concurrent.futures, llm_guard; concurrent.futures.{name} = "
                     f"concurrent.futures.ThreadPoolExecutor = llm_guard.{name}\n")
 
     def assert_python_ok(flag: str, script: str) -> Any:
