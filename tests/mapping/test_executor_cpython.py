@@ -20,7 +20,8 @@ from llm_guard import BlockingExecutor
 pytestmark = pytest.mark.real
 
 # Debian's Python finds them by itself once they are installed; another Python of the same version is shown where.
-SHOW_WHERE = f"import test; test.__path__.append('/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}/test')\n"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+SHOW_WHERE = f"import test; test.__path__.append('/usr/lib/python{VERSION}/test')\n"
 exec(SHOW_WHERE)
 
 try:
