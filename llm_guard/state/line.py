@@ -9,7 +9,6 @@ its own; the lock is never held while waiting.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,47 +19,8 @@ from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import IGNORED
 from llm_guard.state.gate import Ending, Gate, Request
 from llm_guard.state.knot import is_knot
+from llm_guard.state.lane import Lane, Waiting
 from llm_guard.state.section import InTheMidst, Section
-
-
-class _Waiting:
-    """A request in the line, and how to wake its thread."""
-
-    __slots__ = ("asleep_until", "lane", "number", "request", "waiter", "wake_at")
-
-    def __init__(self, request: Request, lane: _Lane, number: int) -> None:
-        self.request = request
-        self.lane: _Lane | None = lane  # None once it has left the line
-        self.number = number
-        self.waiter: clock.Waiter | None = None
-        self.wake_at = FOREVER  # when the gates are worth asking again
-        self.asleep_until = -FOREVER  # when its thread wakes by itself
-
-    def wake(self) -> None:
-        self.asleep_until = -FOREVER
-        self.tell()
-
-    def tell(self) -> None:
-        if self.waiter is not None:
-            self.waiter.set()
-
-
-class _Lane:
-    """Those who wait for the same gates."""
-
-    __slots__ = ("first_attempts", "gates", "key", "retries")
-
-    def __init__(self, key: tuple[object, ...], gates: tuple[Gate, ...]) -> None:
-        self.key = key
-        self.gates = gates
-        self.retries: OrderedDict[_Waiting, None] = OrderedDict()
-        self.first_attempts: OrderedDict[_Waiting, None] = OrderedDict()
-
-    def queue_of(self, request: Request) -> OrderedDict[_Waiting, None]:
-        return self.retries if request.urgent else self.first_attempts
-
-    def head(self) -> _Waiting | None:
-        return next(iter(self.retries), None) or next(iter(self.first_attempts), None)
 
 
 class Line:
@@ -74,8 +34,8 @@ class Line:
         self._section = Section()
         self._inside: dict[Request, list[Gate]] = {}  # those admitted, with the gates whose permits they hold
         self._came = 0
-        self._lanes: dict[tuple[object, ...], _Lane] = {}
-        self._lanes_at: dict[Gate, dict[_Lane, None]] = {}
+        self._lanes: dict[tuple[object, ...], Lane] = {}
+        self._lanes_at: dict[Gate, dict[Lane, None]] = {}
 
     def waiting(self, gate: Gate) -> int:
         """How many wait for `gate`, perhaps among others."""
@@ -158,19 +118,19 @@ class Line:
         if self._lanes:
             self._serve(gates, now)
 
-    def _append(self, request: Request) -> _Waiting:
+    def _append(self, request: Request) -> Waiting:
         key = (request.gates, request.by_call, request.patience)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(key, request.gates)
+            lane = self._lanes[key] = Lane(key, request.gates)
             for gate in request.gates:
                 self._lanes_at.setdefault(gate, {})[lane] = None
         self._came += 1
-        waiting = _Waiting(request, lane, self._came)
+        waiting = Waiting(request, lane, self._came)
         lane.queue_of(request)[waiting] = None
         return waiting
 
-    def _remove(self, waiting: _Waiting) -> None:
+    def _remove(self, waiting: Waiting) -> None:
         lane, waiting.lane = waiting.lane, None
         if lane is None:
             return
@@ -216,7 +176,7 @@ class Line:
             if not any(self._decide(head, now) for head in heads):
                 return
 
-    def _decide(self, head: _Waiting, now: float) -> bool:
+    def _decide(self, head: Waiting, now: float) -> bool:
         """True where the head left the line: admitted or refused."""
         again_at = self._ask(head.request, now)
         if again_at is None:
@@ -230,7 +190,7 @@ class Line:
             head.wake()
         return False
 
-    def _wait(self, waiting: _Waiting, time: clock.Clock, give_up_at: float, cut_off: CutOff | None) -> None:
+    def _wait(self, waiting: Waiting, time: clock.Clock, give_up_at: float, cut_off: CutOff | None) -> None:
         """Returns when admitted; raises what ended the wait otherwise. Goes inside itself."""
         while True:
             with self._section:
@@ -250,7 +210,7 @@ class Line:
                 continue  # it was cut before there was a waiter to tell
             waiter.wait(None if until == FOREVER else until - now)
 
-    def _abandon(self, request: Request, waiting: _Waiting | None) -> None:
+    def _abandon(self, request: Request, waiting: Waiting | None) -> None:
         """Its thread gives up, or was interrupted: nothing is left behind. Goes inside itself."""
         with self._section:
             now = clock.current().now()
@@ -262,7 +222,7 @@ class Line:
             request.permits = []
             self._serve(request.gates, now)
 
-    def _refuse_knot(self, waiting: _Waiting, now: float) -> bool:
+    def _refuse_knot(self, waiting: Waiting, now: float) -> bool:
         """Refuses a call that would wait for itself: all that could make room for it wait too, in the end for it."""
         waits_at = self._waits_at(waiting.request, now)
         if waits_at is None or not is_knot(waits_at, self._holders, lambda owner: self._owner_waits_at(owner, now)):
@@ -293,7 +253,7 @@ class Line:
         return [request.owner or request for request, held in self._inside.items() if gate in held]
 
     @staticmethod
-    def _no_room(waiting: _Waiting, now: float) -> Saturated:
+    def _no_room(waiting: Waiting, now: float) -> Saturated:
         blocking = next((gate.name for gate in waiting.request.gates
                          if isinstance(at := gate.ready_at(now, waiting.request), Rejected) or at > now), "door")
         return Saturated(f"{blocking} had no room within {now - waiting.request.since:.3g} s", policy=blocking,
