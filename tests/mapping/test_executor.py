@@ -244,6 +244,8 @@ def test_a_pool_whose_initializer_fails_refuses_those_who_wait() -> None:
     leave.set()
     assert isinstance(future.exception(5), BrokenExecutor)
     assert isinstance(blocked.join().error, BrokenExecutor)
+    for _ in range(3):
+        assert isinstance(Background(lambda: executor.submit(abs, 3)).join().error, BrokenExecutor)
 
 
 @pytest.mark.parametrize("kept", ["its future", "nothing"])

@@ -22,6 +22,7 @@ from llm_guard import (
     CallTimeout,
     Cancelled,
     bounded,
+    call,
     clock,
     map_with_backpressure,
     retry,
@@ -186,6 +187,25 @@ def test_another_thread_may_close_it_and_its_consumer_sees_its_end(seed: int) ->
         assert_over(mapping, calls)
 
 
+@seeds
+def test_another_thread_may_close_it_while_its_consumer_waits_for_the_input(seed: int) -> None:
+    calls, pulled = Calls(1), []
+
+    def items() -> Iterator[int]:
+        for item in itertools.count():
+            pulled.append(item)
+            yield item
+            time.sleep(10)
+
+    with VirtualClock(seed, shuffle=True) as time:
+        mapping = map_with_backpressure(calls, items(), workers=2)
+        time.spawn(lambda: (time.sleep(25), mapping.close()), "closer")  # type: ignore[func-returns-value]
+        assert list(mapping) == [0, 1]
+        assert pulled == [0, 1, 2, 3]
+        assert_over(mapping, calls)
+        assert len(calls.started) == 3
+
+
 # Dropped
 
 
@@ -207,9 +227,15 @@ def test_nothing_is_kept_of_one_that_was_dropped_inside_a_guarded_call() -> None
     kept: list[weakref.ref[object]] = []
 
     def outer(item: int) -> None:
+        above = call.in_progress()
+        assert above is not None
+        assert above.cut_off is not None
+        before = len(above.cut_off._watchers)
         mapping = map_with_backpressure(str, range(9))
         next(mapping)
         kept.append(weakref.ref(mapping._crew))
+        del mapping
+        assert len(above.cut_off._watchers) == before
 
     gc.disable()
     try:
@@ -486,13 +512,14 @@ def test_a_consumer_that_waits_for_a_result_learns_that_its_call_was_given_up(se
 
 def test_a_mapping_refuses_to_start_in_a_call_that_was_given_up() -> None:
     calls = Calls()
+    items = iter(range(9))
     ended: list[Cancelled] = []
 
     @timeout(5)
     def outer() -> None:
         time.sleep(6)
         try:
-            list(map_with_backpressure(calls, range(9)))
+            list(map_with_backpressure(calls, items))
         except Cancelled as error:
             ended.append(error)
 
@@ -502,6 +529,23 @@ def test_a_mapping_refuses_to_start_in_a_call_that_was_given_up() -> None:
         time.sleep(10)
     assert len(ended) == 1
     assert calls.started == []
+    assert next(items) == 0
+
+
+def test_what_is_queued_does_not_begin_when_the_call_around_it_was_given_up() -> None:
+    """Though its consumer is busy elsewhere and has not heard of it."""
+    calls = Calls(2)
+
+    @timeout(5)
+    def outer() -> None:
+        for _ in map_with_backpressure(calls, range(99), workers=2, buffer=50):
+            time.sleep(100)
+
+    with VirtualClock() as time:
+        with pytest.raises(CallTimeout):
+            outer()
+        time.sleep(1000)
+    assert calls.started == list(range(6))
 
 
 # Real threads, signals and processes
@@ -649,6 +693,8 @@ FULL = """
         def say():
             while limit.statistics().waiting < count:
                 time.sleep(0.001)
+            # Python overlooks a signal that reaches the main thread just before it parks, until the next one comes.
+            time.sleep(0.1)
             print("ready", flush=True)
         threading.Thread(target=say, daemon=True).start()
 """
