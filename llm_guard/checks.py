@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from numbers import Real
 
@@ -50,6 +51,8 @@ def one_of(parameter: str, value: object, allowed: tuple[str, ...]) -> str:
 
 
 def function(parameter: str, value: object, what: str = "a function") -> None:
-    """Refuses what cannot be called."""
+    """Refuses what cannot be called, and coroutine functions, whose answer would be a coroutine."""
     if not callable(value):
         raise ConfigError(parameter, value, what)
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise ConfigError(parameter, value, f"{what} that blocks: coroutine functions are not called here")

@@ -35,6 +35,11 @@ class Breaker(Policy):
         self._classify = classify
         self._told = "closed"
 
+    def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
+        guarded = super().__call__(function)
+        self.circuit.name_after(getattr(guarded, "__qualname__", type(function).__qualname__))
+        return guarded
+
     def join(self, plan: Plan, *, by_call: bool) -> None:
         (plan.call_gates if by_call and plan.has_retry else plan.attempt_gates).append(self)
         plan.read_with(self._classify)
@@ -109,14 +114,15 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
     with jitter) at most `trials` calls at once try it; when as many have succeeded it closes, and a failure opens it
     again. Votes are attempts below a `@retry`, whole calls above one. Refusals (a rate limit, a loading model) do not
     vote, but for overload where no `@ramp_up` stands in the stack. `name`: what `circuitbreaker.CircuitBreakerMonitor`
-    lists it as. `classify` replaces the reading of errors and returned values.
+    lists it as (default: the first function that it decorates). `classify` replaces the reading of errors and returned
+    values.
     """
-    if function is not None and not callable(function):
+    if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("failure_rate", function, "given by name: breaker(failure_rate=0.5)")
     from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
 
     circuit = Circuit(failure_rate=failure_rate, window=window, window_seconds=window_seconds, min_calls=min_calls,
                       slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
-                      name=getattr(function, "__qualname__", None) if name is None else name)
+                      name=name)
     policy = Breaker(circuit, classify)
     return policy if function is None else policy(function)

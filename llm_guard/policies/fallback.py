@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from llm_guard import checks
 from llm_guard.errors import ConfigError
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
@@ -26,6 +27,8 @@ class Fallback(Policy):
         kinds = on if isinstance(on, tuple) else (on,)
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
             raise ConfigError("on", on, "an exception class or a tuple of them")
+        if callable(instead):
+            checks.function("instead", instead)
         self._instead = instead
         self._on = kinds
         self._answered = 0

@@ -76,6 +76,8 @@ class RampUp(Policy):
     def __init__(self, start: float | None, ceiling: float | None, max_wait: float | None,
                  classify: Classify | None) -> None:
         self._gate = PaceGate(Pace(clock.chance, ceiling=ceiling, start=start), self.name)
+        if start is not None and ceiling is not None and start > ceiling:
+            raise ConfigError("start", start, f"at most the ceiling, {ceiling!r}")
         self._max_wait = checks.optional_number("max_wait", max_wait, least=0, unit="seconds")
         if classify is not None:
             checks.function("classify", classify)
@@ -144,7 +146,7 @@ def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: flo
     rate * (w + 0.010) + 1 attempts start. `max_wait`: seconds that a call waits before it is `Saturated`. `classify`
     replaces the reading of errors and returned values.
     """
-    if function is not None and not callable(function):
+    if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("start", function, "given by name: ramp_up(start=1)")
     policy = RampUp(start, ceiling, max_wait, classify)
     return policy if function is None else policy(function)

@@ -74,6 +74,7 @@ def _worth(retry_on: RetryOn | None) -> Callable[[BaseException | None], bool]:
         classes: Any = kinds
         return lambda error: error is None or isinstance(error, classes)
     if callable(retry_on) and not isinstance(retry_on, type):
+        checks.function("retry_on", retry_on)
         asked: Any = retry_on
         return lambda error: error is None or bool(asked(error))
     raise ConfigError("retry_on", retry_on, "an exception class, a tuple of them, or a function of the exception")
@@ -105,7 +106,7 @@ def retry(function: Any = None, /, *, attempts: int = 8, wait: Any = None, jitte
 
     When retries end, the last error is raised as it was, with a note; a returned refusal is returned as it came.
     """
-    if function is not None and not callable(function):
+    if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("attempts", function, "given by name: retry(attempts=8)")
     policy = Retry(attempts, Schedule(wait, jitter), retry_on, max_refusal_wait, budget, classify)
     return policy if function is None else policy(function)

@@ -105,8 +105,9 @@ class Run:
         if error is None:
             return value
         if self._attempts > 1:
-            error.add_note(f"llm_guard: given up after {self._attempts} attempts, of which "
-                           f"{self._tries.refused if self._tries else 0} were refused")
+            refused = self._tries.refused if self._tries else 0
+            error.add_note(f"llm_guard: given up after {self._attempts} attempts"
+                           + (f", {refused} of them refused or made to see if the server is back" if refused else ""))
         try:
             raise error
         finally:

@@ -166,6 +166,11 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         return self.decorate(function)
 
+    def name_after(self, function: str) -> None:
+        """Takes the name of a function that it guards, where it has none yet, and is listed under it."""
+        if self._name is None:
+            self._list_in(CircuitBreakerMonitor.circuit_breakers, function)
+
     def decorate(self, function: Callable[P, T]) -> Callable[P, T]:
         """Guards a function or a generator function.
 
@@ -180,8 +185,7 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
         if inside and not inside.endswith("<locals>") and not inspect.ismethod(function):
             raise ConfigError("function", function, "not a function of a class, whose instances would share one "
                               'circuit: say "with circuit:" in its body, or decorate the bound method')
-        if self._name is None:
-            self._list_in(CircuitBreakerMonitor.circuit_breakers, name)
+        self.name_after(name)
         if inspect.isgeneratorfunction(function):
             @wraps(function)
             def guarded_generator(*args: P.args, **kwargs: P.kwargs) -> Any:

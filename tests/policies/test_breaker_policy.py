@@ -180,3 +180,14 @@ def test_it_takes_the_name_of_the_function_or_the_one_given() -> None:
     assert breaker(name="hf").circuit.name == "hf"
     with pytest.raises(ConfigError):
         breaker(name="")
+
+
+def test_the_called_form_is_listed_under_its_first_function_too() -> None:
+    from circuitbreaker import CircuitBreakerMonitor
+
+    @breaker(window=4)
+    def listed_by_its_function() -> None:
+        pass
+
+    name = listed_by_its_function.__qualname__
+    assert CircuitBreakerMonitor.get(name) == listed_by_its_function.guards[0].circuit  # type: ignore[attr-defined]

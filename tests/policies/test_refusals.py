@@ -104,7 +104,8 @@ def test_a_hint_longer_than_what_is_left_of_the_patience_is_raised_at_once() -> 
         with pytest.raises(Ended) as error:
             _ask(server, paced=False, max_refusal_wait=30)()
         assert 20 <= time.now() <= 22
-    assert error.value.__notes__ == ["llm_guard: given up after 2 attempts, of which 2 were refused"]
+    assert error.value.__notes__ == ["llm_guard: given up after 2 attempts, 2 of them refused or made to see "
+                                     "if the server is back"]
 
 
 @paced

@@ -36,7 +36,7 @@ def test_the_last_error_is_raised_as_it_was_with_a_note() -> None:
     assert raised.value is errors[2]
     assert raised.value.__cause__ is None
     assert raised.value.__context__ is None
-    assert raised.value.__notes__ == ["llm_guard: given up after 3 attempts, of which 0 were refused"]
+    assert raised.value.__notes__ == ["llm_guard: given up after 3 attempts"]
     assert not hasattr(errors[1], "__notes__")
 
 

@@ -11,7 +11,19 @@ from typing import Any
 import backoff
 import pytest
 
-from llm_guard import ConfigError, GuardError, bounded, breaker, deadline, fallback, ramp_up, retry, stack, timeout
+from llm_guard import (
+    ConfigError,
+    GuardError,
+    bounded,
+    breaker,
+    deadline,
+    fallback,
+    map_with_backpressure,
+    ramp_up,
+    retry,
+    stack,
+    timeout,
+)
 
 NAN, INF = math.nan, math.inf
 BAD: list[tuple[Callable[..., object], str, list[object]]] = [
@@ -209,3 +221,17 @@ def test_live_settings_are_checked_too(setting: str, values: list[object]) -> No
                 setattr(policy, setting, value)
             assert error.value.parameter == setting
         assert getattr(policy, setting) == 3
+
+
+def test_a_coroutine_function_is_refused_wherever_one_is_called() -> None:
+    async def ask(item: object) -> object:
+        return item
+
+    for use in (lambda: map_with_backpressure(ask, [1]), lambda: fallback(ask), lambda: retry(retry_on=ask)):
+        with pytest.raises(ConfigError, match="coroutine"):
+            use()
+
+
+def test_a_first_rate_above_the_ceiling_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"start=5.*ceiling, 2"):
+        ramp_up(start=5, ceiling=2)
