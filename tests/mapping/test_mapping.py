@@ -28,7 +28,7 @@ from llm_guard import (
     ramp_up,
     retry,
 )
-from llm_guard.clock.virtual import VirtualClock
+from llm_guard.clock.virtual import Deadlock, VirtualClock
 
 R = TypeVar("R")
 
@@ -448,6 +448,27 @@ def test_a_mapping_that_outlives_the_guarded_call_around_it_holds_nothing_of_it(
     with VirtualClock() as time:
         assert list(outer()) == [1] * 3
         assert time.now() == 3.0
+
+
+@pytest.mark.xfail(raises=Deadlock, strict=True,
+                   reason="the search for calls that wait for one another does not see through a mapping")
+def test_calls_that_would_wait_for_one_another_through_a_mapping_are_refused() -> None:
+    one, other = bounded(1), bounded(1)
+
+    @one
+    def mapping() -> None:
+        time.sleep(1)
+        list(map_with_backpressure(other(lambda item: time.sleep(1)), range(2)))
+
+    @other
+    def calling() -> None:
+        time.sleep(1)
+        one(lambda: None)()
+
+    with VirtualClock() as time:
+        time.spawn(calling, "calling")
+        with pytest.raises(Saturated):
+            mapping()
 
 
 @pytest.mark.parametrize("seed", range(3))
