@@ -551,8 +551,19 @@ def test_what_is_queued_does_not_begin_when_the_call_around_it_was_given_up() ->
 # Real threads, signals and processes
 
 
+EARLIER: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_earlier_tests() -> None:
+    """A mapping that an earlier test dropped may still be winding down."""
+    EARLIER.clear()
+    EARLIER.update(threading.enumerate())
+
+
 def map_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("llm_guard map")]
+    return [thread.name for thread in threading.enumerate()
+            if thread.name.startswith("llm_guard map") and thread not in EARLIER]
 
 
 def assert_no_thread_left() -> None:
