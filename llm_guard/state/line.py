@@ -52,14 +52,13 @@ class Line:
         try:
             time = clock.current()
             with self._section.checked():
-                self._section.catch_up()
                 now = request.since = time.now()
                 if self._lanes or self._ask(request, now) is not None:
                     waiting = self._append(request)
                     self._serve(request.gates, now)
                     if request.nested and waiting.lane is not None:
                         self._refuse_knot(waiting, now)
-                self._section.catch_up()
+            self._section.catch_up()
             if waiting is not None:
                 if cut_off is not None:
                     cut_off.watch(waiting.tell)
@@ -95,11 +94,10 @@ class Line:
         """Makes a change inside; a finaliser that comes in the midst of another leaves it to that one."""
         try:
             with self._section.checked():
-                self._section.catch_up()
                 change()
-                self._section.catch_up()
         except InTheMidst:
             self._section.later.append(change)
+        self._section.catch_up()
 
     # What follows is called inside, unless it says otherwise.
 
@@ -208,6 +206,7 @@ class Line:
                 waiter = waiting.waiter = time.waiter()
             if cut_off is not None and cut_off.is_cut:
                 continue  # it was cut before there was a waiter to tell
+            self._section.catch_up()
             waiter.wait(None if until == FOREVER else until - now)
 
     def _abandon(self, request: Request, waiting: Waiting | None) -> None:
@@ -221,6 +220,7 @@ class Line:
                     gate.end(now, permit, Ending(IGNORED, 0.0))
             request.permits = []
             self._serve(request.gates, now)
+        self._section.catch_up()
 
     def _refuse_knot(self, waiting: Waiting, now: float) -> bool:
         """Refuses a call that would wait for itself: all that could make room for it wait too, in the end for it."""

@@ -20,7 +20,7 @@ class InTheMidst(Exception):
 class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checker only
     """A reentrant lock to hold briefly: `with section.checked():`, or bare, to look only.
 
-    `later` is for what cannot be done in the midst; whoever is inside calls `catch_up` before and after its own part.
+    `later` is for what cannot be done in the midst; whoever was inside calls `catch_up` when it is out again.
     """
 
     def __init__(self) -> None:
@@ -33,6 +33,8 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         return self
 
     def catch_up(self) -> None:
-        """Does what was left for later. What comes while it does stays for the next."""
-        for _ in range(len(self.later)):
-            self.later.popleft()()
+        """Does what was left for later, once this thread is out. What comes while it does stays for the next."""
+        if self.later and not self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
+            with self:
+                for _ in range(len(self.later)):
+                    self.later.popleft()()
