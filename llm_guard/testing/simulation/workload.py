@@ -1,0 +1,37 @@
+"""What is to be answered, and when it comes: all at once, or item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_guard import checks
+from llm_guard.testing.server import Scenario, ramp_arrivals, spike_arrivals
+
+#: Seconds that an online request is of use.
+DEADLINE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Requests that arrive at these instants, in seconds from the beginning, each on a thread of its own.
+
+    `deadline`: seconds from its arrival in which an answer is of use (None: at any time).
+    """
+
+    instants: Sequence[float]
+    deadline: float | None = DEADLINE
+
+
+_NAMED: dict[str, Callable[[Scenario, int], Sequence[float]]] = {"ramp": ramp_arrivals, "spike": spike_arrivals}
+
+
+def arrivals(workload: str | Arrivals, scenario: Scenario, seed: int) -> Arrivals | None:
+    """The requests of a workload; None for "batch", which has all its items at once.
+
+    "ramp": 300 s that grow from 0.2 to 1.2 of the capacity. "spike": 180 s at a quarter of it, tenfold from 60 to 90 s.
+    """
+    if isinstance(workload, Arrivals):
+        return workload
+    checks.one_of("workload", workload, ("batch", *_NAMED))
+    return Arrivals(_NAMED[workload](scenario, seed)) if workload in _NAMED else None
