@@ -38,11 +38,17 @@ class Outcome:
 
     `hint` is the wait that the server asked for, in seconds, or None; `answered` is True where the server itself gave
     an answer, be it an error (False: the connection broke, or time ran out).
+
+    `remaining` and `reset` are what the server told, with an answer of any kind, of its limit on requests: the calls
+    that the account has left now, and the seconds until it has all of them again. None: not told. Where the limit is a
+    fixed window, nothing comes back before `reset`; where it is a bucket, it fills little by little until then.
     """
 
     kind: Kind
     hint: float | None = None
     answered: bool = True
+    remaining: float | None = None
+    reset: float | None = None
 
 
 SUCCESS = Outcome(Kind.SUCCESS)

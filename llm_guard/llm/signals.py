@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from llm_guard.llm.answers import AnswerError, error_in
-from llm_guard.llm.hints import hint_of, seconds_in
+from llm_guard.llm.hints import hint_of, left_in, seconds_in
 from llm_guard.outcome import FAILURE, FINAL, SUCCESS, TIMEOUT, Kind, Outcome
 
 
@@ -103,6 +103,8 @@ def outcome_of(end: object) -> Outcome | None:
     Reads responses of requests, httpx and urllib3, exceptions that carry one, and the exceptions of these libraries
     and of the standard library. A body that was not read yet stays unread. Any other value, parsed JSON too, counts as
     an answer (`text_of` finds the errors in it), any other exception is left to others: None. Never raises.
+
+    Where the headers of a response tell what its account has left of its requests, the outcome has it too.
     """
     try:
         if isinstance(end, AnswerError):
@@ -127,7 +129,8 @@ def _is_response(value: object) -> bool:
 
 def _of_exception(error: BaseException, depth: int = 3) -> Outcome | None:
     response = next((each for each in (error, getattr(error, "response", None)) if _is_response(each)), None)
-    if response is not None and (found := _of_response(response)) not in (None, SUCCESS):
+    found = None if response is None else _of_response(response)
+    if found is not None and found.kind is not Kind.SUCCESS:
         return found
     names = _names(error)
     known = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
@@ -149,13 +152,14 @@ def _of_response(response: Any) -> Outcome | None:
     headers = {str(name).lower(): str(value) for name, value in (response.headers or {}).items()}
     body = _body(response, status)
     if status < 400 and error_in(body) is None:
-        return SUCCESS
+        left = left_in(headers)
+        return SUCCESS if left.remaining is None else Outcome(Kind.SUCCESS, remaining=left.remaining, reset=left.reset)
     kind = _kind(status, body)
     if kind not in FINAL and headers.get("x-should-retry") == "false":
         kind = Kind.INVALID
     elif kind is Kind.INVALID and headers.get("x-should-retry") == "true":
         kind = Kind.FAILURE
-    return Outcome(kind, hint_of(kind, headers, body))
+    return Outcome(kind, hint_of(kind, headers, body), True, *left_in(headers))
 
 
 def _body(response: object, status: int) -> object:

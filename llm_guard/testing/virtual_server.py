@@ -6,61 +6,22 @@ an hour of traffic takes seconds, and the same seed gives the same answers.
 
 from __future__ import annotations
 
+import math
 from _thread import allocate_lock
 from dataclasses import dataclass
 
 from llm_guard import checks
 from llm_guard import clock as seam
-from llm_guard.outcome import FAILURE, SUCCESS, Kind, Outcome
-from llm_guard.testing.server.model import REFUSAL_SECONDS, ServerModel
+from llm_guard.testing.ends import Answer, ServerFailed, ServerRefused, ServerTimeout, answer_to, outcome_of
+from llm_guard.testing.server.limits import Left
+from llm_guard.testing.server.model import REFUSAL_SECONDS, Refusal, ServerModel
 from llm_guard.testing.server.scenarios import scenario as scenario_named
 from llm_guard.testing.server.scenarios import server_random
 from llm_guard.testing.server.settings import Scenario
 from llm_guard.testing.server.stats import Reason
 
-_KINDS = {
-    Reason.LOADING: Kind.LOADING,
-    Reason.LIMITED: Kind.LIMITED,
-    Reason.GROWTH: Kind.LIMITED,  # this server does not tell the one from the other
-    Reason.OVERLOAD: Kind.OVERLOAD,
-    Reason.CONNECTION: Kind.FAILURE,
-}
-
-
-class ServerRefused(Exception):
-    """The server took no work on, for `reason`; `hint` is the wait it told, in seconds, or None."""
-
-    def __init__(self, reason: Reason, hint: float | None = None) -> None:
-        super().__init__(reason, hint)
-        self.reason = reason
-        self.hint = hint
-
-    @property
-    def kind(self) -> Kind:
-        return _KINDS[self.reason]
-
-
-class ServerFailed(Exception):
-    """The server worked on the call and answered 500."""
-
-
-def outcome_of(end: object) -> Outcome | None:
-    """What this server said, from what its call returned or raised; None for what is not its word. A `classify`."""
-    match end:
-        case ServerRefused(reason=Reason.CONNECTION):
-            return FAILURE
-        case ServerRefused(kind=kind, hint=hint):
-            return Outcome(kind, hint)
-        case ServerFailed():
-            return Outcome(Kind.FAILURE)
-        case str():
-            return SUCCESS
-    return None
-
-
-def answer_to(prompt: object) -> str:
-    """What the server answers: so a client can see that each item got its own."""
-    return f"echo: {prompt}"
+__all__ = ["Answer", "ServerFailed", "ServerRefused", "ServerTimeout", "Snapshot", "VirtualServer", "answer_to",
+           "outcome_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +44,11 @@ class Snapshot:
 class _Caller:
     """A thread whose call was accepted, and how that call ended."""
 
-    __slots__ = ("ok", "waiter")
+    __slots__ = ("left", "ok", "waiter")
 
     def __init__(self) -> None:
         self.ok: bool | None = None
+        self.left: Left | None = None  # what its answer tells
         self.waiter: seam.Waiter | None = None
 
 
@@ -113,9 +75,18 @@ class VirtualServer:
         self._leader: _Caller | None = None
         self._leader_wakes = 0.0
 
-    def call(self, prompt: object) -> str:
-        """The answer, after the time that the server takes; ServerRefused or ServerFailed where there is none."""
+    def call(self, prompt: object, timeout: float | None = None) -> str:
+        """The answer, after the time that the server takes; ServerRefused or ServerFailed where there is none.
+
+        After `timeout` seconds, of the clock and not the server's, the caller leaves with ServerTimeout: its call stays
+        inside, and is worked on all the same. Where the server tells what the account has left, the answer is an
+        `Answer`, and errors have the same members; it is told as it stands when the answer leaves.
+        """
+        if timeout is not None:
+            checks.number("timeout", timeout, above=0, unit="seconds")
+        deadline = math.inf if timeout is None else self._clock.now() + timeout
         caller = _Caller()
+        left: Left | None = None
         with self._lock:
             self._advance()
             self._calls += 1
@@ -123,18 +94,19 @@ class VirtualServer:
             refusal = self._model.arrive(self._latest, call)
             if refusal is None:
                 self._callers[call] = caller
+            elif refusal.reason is not Reason.CONNECTION:
+                left = self._left()
         if refusal is not None:
-            self._clock.sleep(REFUSAL_SECONDS / self._speed)
-            raise ServerRefused(refusal.reason, None if refusal.hint is None else refusal.hint / self._speed)
+            raise self._refused(refusal, left, deadline)
         try:
-            self._await_end(caller)
+            self._await_end(caller, deadline)
         finally:
             with self._lock:
                 self._callers.pop(call, None)  # still there where the wait was interrupted
                 self._hand_lead_on(caller)
         if not caller.ok:
-            raise ServerFailed
-        return answer_to(prompt)
+            raise ServerFailed(left=caller.left)
+        return answer_to(prompt) if caller.left is None else Answer(answer_to(prompt), *caller.left)
 
     def stats(self) -> Snapshot:
         """What it saw until now."""
@@ -148,16 +120,36 @@ class VirtualServer:
                             {reason.value: count for reason, count in stats.refusals.items()},
                             self._latest / self._speed, timeline)
 
-    def _await_end(self, caller: _Caller) -> None:
+    def _refused(self, refusal: Refusal, left: Left | None, deadline: float) -> Exception:
+        """The error for a refused caller, after the time that a refusal takes."""
+        patience = deadline - self._clock.now()
+        takes = REFUSAL_SECONDS / self._speed
+        self._clock.sleep(min(takes, patience))
+        if patience < takes:
+            return ServerTimeout("the time ran out before the refusal came")
+        growth = self.scenario.growth
+        return ServerRefused(refusal.reason, None if refusal.hint is None else refusal.hint / self._speed,
+                             tells_growth=growth is not None and growth.told, left=left)
+
+    def _left(self) -> Left | None:
+        left = self._model.left(self._latest)
+        return None if left is None else Left(left.calls, left.seconds / self._speed)
+
+    def _await_end(self, caller: _Caller, deadline: float) -> None:
         reached = 0.0
         while True:
             with self._lock:
                 self._advance(reached)
                 if caller.ok is not None:
                     return
+                patience = deadline - self._clock.now()
+                if patience <= 0:
+                    raise ServerTimeout("the time ran out before the answer came")
                 caller.waiter = waiter = self._clock.waiter()
                 wakes = self._lead(caller)
                 pause = None if wakes is None else (wakes - self._latest) / self._speed
+                if patience < (math.inf if pause is None else pause):
+                    pause, wakes = patience, None
             woken = waiter.wait(pause)
             # A sleep may end a rounding error before the event that it was meant for.
             reached = 0.0 if woken or wakes is None else wakes
@@ -185,9 +177,11 @@ class VirtualServer:
         if self._began is None:
             self._began = now
         self._latest = max(self._latest, reached, (now - self._began) * self._speed)
-        for call, ok, _ in self._model.advance(self._latest):
+        ended = self._model.advance(self._latest)
+        left = self._left() if ended else None
+        for call, ok, _ in ended:
             caller = self._callers.pop(call, None)
             if caller is not None:
-                caller.ok = ok
+                caller.ok, caller.left = ok, left
                 if caller.waiter is not None:
                     caller.waiter.set()

@@ -13,6 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -164,8 +165,10 @@ ROWS = [
 def test_a_response_and_the_error_that_carries_it_say_the_same(
         status: int, body: Any, headers: dict[str, str], kind: Kind, hint: float | None) -> None:
     response = reply(status, body, headers)
-    assert outcome_of(response) == Outcome(kind, hint, answered=True)
-    assert outcome_of(HTTPError("...", response=response)) == Outcome(kind, hint, answered=True)
+    for end in (response, HTTPError("...", response=response)):
+        found = outcome_of(end)
+        assert found is not None
+        assert replace(found, remaining=None, reset=None) == Outcome(kind, hint, answered=True)
 
 
 def test_each_signal_in_the_table_decides_for_some_row() -> None:
@@ -199,6 +202,32 @@ def test_a_good_status_is_a_success(body: Any) -> None:
 @pytest.mark.parametrize("status", [201, 204, 302, 304])
 def test_every_status_below_400_is_a_success(status: int) -> None:
     assert outcome_of(reply(status)) is SUCCESS
+
+
+def test_an_answer_tells_what_is_left() -> None:
+    headers = {"X-RateLimit-Remaining-Requests": "59", "X-RateLimit-Reset-Requests": "1m30s"}
+    assert outcome_of(reply(200, b"", headers)) == Outcome(Kind.SUCCESS, remaining=59, reset=90)
+    body = [{"generated_text": "Good day"}]
+    assert outcome_of(reply(200, body, {"Content-Type": "application/json", "X-RateLimit-Reset": "5"})) is SUCCESS
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), [
+    (429, openai("rate_limit_exceeded"), Kind.LIMITED), (429, openai("insufficient_quota"), Kind.QUOTA),
+    (503, {"error": "loading", "estimated_time": 5}, Kind.LOADING), (500, b"", Kind.FAILURE), (422, b"", Kind.INVALID),
+    (200, openai("slow_down"), Kind.GROWTH_LIMITED),
+])
+def test_so_does_an_error_of_any_kind(status: int, body: Any, kind: Kind) -> None:
+    response = reply(status, body, {"anthropic-ratelimit-requests-remaining": "3", "RateLimit": '"api";r=2;t=60'})
+    for end in (response, HTTPError("...", response=response)):
+        found = outcome_of(end)
+        assert found is not None
+        assert (found.kind, found.remaining, found.reset) == (kind, 2, 60)
+
+
+def test_an_error_is_no_success_where_the_answer_that_it_carries_tells_what_is_left() -> None:
+    cut_off = requests.exceptions.ChunkedEncodingError()
+    cut_off.response = reply(200, b"{", {"RateLimit": '"api";r=2;t=60'})
+    assert outcome_of(cut_off) == Outcome(Kind.FAILURE)
 
 
 def test_a_response_without_a_status_says_nothing() -> None:

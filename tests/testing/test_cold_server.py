@@ -13,11 +13,16 @@ from http.client import HTTPConnection, RemoteDisconnected
 from typing import Any
 
 import pytest
+import requests
 
 from llm_guard.errors import ConfigError
+from llm_guard.llm import outcome_of
+from llm_guard.llm.hints import left_in
+from llm_guard.outcome import Kind, Outcome
 from llm_guard.testing.cold_server import ColdServer, cold_server
+from llm_guard.testing.cold_server.dialects import OpenAI
 from llm_guard.testing.server import SCENARIOS, Scenario
-from llm_guard.testing.server.settings import BucketLimit, GrowthLimit, Load, Spell
+from llm_guard.testing.server.settings import BucketLimit, GrowthLimit, Load, Quota, Spell, WindowLimit
 
 pytestmark = pytest.mark.real
 
@@ -153,23 +158,88 @@ def test_the_text_stands_in_different_places() -> None:
 
 
 def test_refusals_are_worded_as_each_api_does() -> None:
-    limited = replace(QUICK, limit=BucketLimit(rate=10.0, burst=1.0))
+    limited = replace(QUICK, limit=BucketLimit(rate=0.5, burst=1.0))
     with cold_server(limited, speed=1) as server:
         client = Client(server)
         client.ask("x")
         status, body, headers = client.ask("x")
         assert (status, body) == (429, {"error": "Rate limit reached"})
-        assert 0 < float(headers["Retry-After"]) <= 0.1
+        assert 0 < float(headers["Retry-After"]) <= 2.0
         status, body, _ = client.chat("x")
         assert (status, body["error"]["code"]) == (429, "rate_limit_exceeded")
     with cold_server(replace(QUICK, growth=GrowthLimit(least=0.0)), speed=50) as server:
         status, body, headers = Client(server).chat("x")
         assert (status, body["error"]["code"]) == (429, "slow_down")
         assert "Retry-After" not in headers
-        assert Client(server).ask("x")[0] == 429
+        assert Client(server).ask("x")[:2] == (429, {"error": "Rate limit reached"})
     with cold_server(replace(QUICK, load=Load(1000.0, estimate_absent=1.0)), speed=1) as server:
         assert Client(server).ask("x")[:2] == (503, {"error": "Model org/model is currently loading"})
         assert Client(server).chat("x")[1]["error"]["message"] == "Loading model"
+
+
+def test_a_used_up_quota_is_worded_as_each_api_does() -> None:
+    with cold_server(replace(QUICK, quota=Quota(1, retry_after=100.0)), speed=50) as server:
+        client = Client(server)
+        assert client.ask("x")[0] == 200
+        status, body, headers = client.chat("x")
+        assert (status, body["error"]["type"], body["error"]["code"]) == (429, *["insufficient_quota"] * 2)
+        assert headers["Retry-After"] == "2"
+        assert client.ask("x")[0] == 402
+        assert server.stats()["refusals"]["quota"] == 2  # type: ignore[index]
+
+
+def test_what_is_left_is_told_in_each_api_s_headers() -> None:
+    with cold_server(replace(QUICK, limit=WindowLimit(3, 3600.0, remaining=True)), speed=10) as server:
+        client = Client(server)
+        headers = client.ask("x")[2]
+        name, left, reset = headers["RateLimit"].split(";")
+        assert (name, left) == ('"api"', "r=2")
+        assert 355 < float(reset.removeprefix("t=")) <= 360
+        headers = client.chat("x")[2]
+        assert headers["x-ratelimit-remaining-requests"] == "1"
+        assert headers["x-ratelimit-reset-requests"].startswith("5m5")
+        client.chat("x")
+        status, _, headers = client.chat("x")
+        assert (status, headers["x-ratelimit-remaining-requests"]) == (429, "0")
+        assert client.ask("x")[2]["RateLimit"].startswith('"api";r=0;t=')
+    with cold_server(replace(QUICK, noise=1.0, limit=BucketLimit(1.0, 9.0, remaining=True)), speed=50) as server:
+        status, _, headers = Client(server).chat("x")
+        assert (status, headers["x-ratelimit-remaining-requests"]) == (500, "8")
+        assert headers["x-ratelimit-reset-requests"].endswith("ms")
+    with cold_server(QUICK, speed=50) as server:
+        assert not [name for name in Client(server).chat("x")[2] if "ratelimit" in name.lower()]
+
+
+def _both(server: ColdServer) -> list[Outcome | None]:
+    """What the SDK reads from one answer of each dialect."""
+    bodies = {HF: {"inputs": "x"}, CHAT: {"model": "m", "messages": [{"role": "user", "content": "x"}]}}
+    return [outcome_of(requests.post(server.url + path, json=body, timeout=10)) for path, body in bodies.items()]
+
+
+def test_what_it_says_is_read_as_what_it_means() -> None:
+    limit = WindowLimit(2, 3600.0, remaining=True)
+    with cold_server(replace(QUICK, limit=limit), speed=10) as server:
+        answered, refused = _both(server), _both(server)
+    expected = [(Kind.SUCCESS, 1), (Kind.SUCCESS, 0), (Kind.LIMITED, 0), (Kind.LIMITED, 0)]
+    for found, said in zip(answered + refused, expected, strict=True):
+        assert found is not None
+        assert (found.kind, found.remaining) == said
+        assert found.reset is not None
+        assert 350 < found.reset <= 360
+        assert found.hint is None or found.hint == pytest.approx(found.reset, abs=0.01)
+    with cold_server(replace(QUICK, quota=Quota(0, retry_after=100.0)), speed=50) as server:
+        assert _both(server) == [Outcome(Kind.QUOTA, 2.0)] * 2
+    with cold_server(replace(QUICK, growth=GrowthLimit(least=0.0, retry_after=5.0, told=True)), speed=50) as server:
+        assert _both(server) == [Outcome(Kind.GROWTH_LIMITED, 0.1)] * 2
+
+
+@pytest.mark.parametrize(("seconds", "printed"), [
+    (0.0, "0ms"), (0.0123, "13ms"), (0.9999, "1s"), (7.66, "7.66s"), (360.0, "6m0s"), (179.56, "2m59.56s"),
+    (3600.0, "1h0m0s"), (7325.5, "2h2m5.5s"),
+])
+def test_durations_are_printed_as_go_does_and_read_back(seconds: float, printed: str) -> None:
+    assert OpenAI().left(5, seconds) == {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": printed}
+    assert left_in(OpenAI().left(5, seconds)) == (5, pytest.approx(seconds, abs=0.001))
 
 
 def test_a_full_queue_is_told_apart() -> None:

@@ -11,10 +11,19 @@ import pytest
 from llm_guard.clock import Waiter
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.errors import ConfigError
-from llm_guard.outcome import FAILURE, SUCCESS, Kind, Outcome
+from llm_guard.outcome import FAILURE, SUCCESS, TIMEOUT, Kind, Outcome
+from llm_guard.testing.batch import run_batch
 from llm_guard.testing.server import REFUSAL_SECONDS, SCENARIOS, Reason, Scenario, best_time
-from llm_guard.testing.server.settings import Spell, WarmUp
-from llm_guard.testing.virtual_server import ServerFailed, ServerRefused, Snapshot, VirtualServer, outcome_of
+from llm_guard.testing.server.settings import BucketLimit, GrowthLimit, Quota, Spell, WarmUp, WindowLimit
+from llm_guard.testing.virtual_server import (
+    Answer,
+    ServerFailed,
+    ServerRefused,
+    ServerTimeout,
+    Snapshot,
+    VirtualServer,
+    outcome_of,
+)
 
 STEADY = Scenario("steady", slots=2, median=1.0, sigma=0.0)
 
@@ -189,6 +198,10 @@ def test_ends_become_outcomes() -> None:
     assert outcome_of(ServerRefused(Reason.GROWTH)) == Outcome(Kind.LIMITED)
     assert outcome_of(ServerRefused(Reason.OVERLOAD)) == Outcome(Kind.OVERLOAD)
     assert outcome_of(ServerRefused(Reason.CONNECTION)) == FAILURE
+    assert outcome_of(ServerRefused(Reason.QUOTA, 9.0)) == Outcome(Kind.QUOTA, 9.0)
+    assert outcome_of(ServerRefused(Reason.GROWTH, 5.0, tells_growth=True)) == Outcome(Kind.GROWTH_LIMITED, 5.0)
+    assert outcome_of(ServerRefused(Reason.LIMITED, tells_growth=True)) == Outcome(Kind.LIMITED)
+    assert outcome_of(ServerTimeout("...")) == TIMEOUT
     assert outcome_of(TimeoutError()) is None
     assert outcome_of(ValueError()) is None
 
@@ -202,3 +215,83 @@ def test_its_errors_pickle_and_quote_no_prompt() -> None:
     assert (again.reason, again.hint) == (Reason.CONNECTION, None)
     assert "secret" not in repr(refused.value)
     assert isinstance(pickle.loads(pickle.dumps(ServerFailed())), ServerFailed)
+
+
+# What is left, quotas, growth
+
+
+def test_answers_and_errors_tell_what_is_left_where_the_server_does() -> None:
+    limit = WindowLimit(4, 60.0, remaining=True)
+    with VirtualClock() as clock:
+        server = VirtualServer(replace(STEADY, limit=limit), speed=10)
+        first = server.call("x")
+        assert isinstance(first, Answer)
+        assert (first, first.remaining, first.reset) == ("echo: x", 3, pytest.approx(5.9))
+        assert outcome_of(first) == Outcome(Kind.SUCCESS, remaining=3, reset=first.reset)
+        in_threads(clock, 2, server.call)
+        last = server.call("y")
+        assert isinstance(last, Answer)
+        assert last.remaining == 0
+        with pytest.raises(ServerRefused) as refused:
+            server.call("z")
+        assert outcome_of(refused.value) == Outcome(Kind.LIMITED, refused.value.hint, remaining=0,
+                                                    reset=refused.value.hint)
+        assert pickle.loads(pickle.dumps(refused.value)).reset == refused.value.reset
+        again = pickle.loads(pickle.dumps(last))
+        assert (again, again.remaining, again.reset) == (last, last.remaining, last.reset)
+        failing = VirtualServer(replace(STEADY, limit=limit, noise=1.0))
+        with pytest.raises(ServerFailed) as failed:
+            failing.call("x")
+        assert outcome_of(failed.value) == Outcome(Kind.FAILURE, remaining=3, reset=59.0)
+
+
+def test_it_is_told_as_it_stands_when_the_answer_leaves() -> None:
+    with VirtualClock() as clock:
+        server = VirtualServer(replace(STEADY, slots=9, limit=BucketLimit(0.5, 8.0, remaining=True)))
+        told: list[tuple[float | None, float | None]] = []
+
+        def work(_: int) -> None:
+            answer = server.call("x")
+            assert isinstance(answer, Answer)
+            told.append((answer.remaining, answer.reset))
+
+        in_threads(clock, 4, work)
+    assert told == [(4, 7.0)] * 4
+
+
+def test_where_nothing_is_told_an_answer_is_a_plain_string() -> None:
+    with VirtualClock():
+        server = VirtualServer(replace(STEADY, limit=WindowLimit(1), noise=0.0))
+        assert type(server.call("x")) is str
+        with pytest.raises(ServerRefused) as refused:
+            server.call("x")
+        assert (refused.value.remaining, refused.value.reset) == (None, None)
+        gone = VirtualServer(replace(STEADY, limit=WindowLimit(1, remaining=True), spells=(Spell(0.0, 9.0),)))
+        with pytest.raises(ServerRefused) as refused:
+            gone.call("x")
+        assert (refused.value.remaining, refused.value.reset) == (None, None)
+
+
+def test_a_quota_that_is_used_up_is_a_kind_of_its_own_with_its_hint() -> None:
+    with VirtualClock():
+        server = VirtualServer(replace(STEADY, quota=Quota(1, retry_after=100.0)), speed=10)
+        server.call("x")
+        with pytest.raises(ServerRefused) as refused:
+            server.call("x")
+        assert outcome_of(refused.value) == Outcome(Kind.QUOTA, 10.0)
+        assert server.stats().refusals["quota"] == 1
+
+
+def test_a_batch_under_a_quota_answers_as_many_as_it_has() -> None:
+    assert run_batch(SCENARIOS["Q"], 1, items=260).answered == 200
+
+
+@pytest.mark.parametrize(("told", "kind"), [(True, Kind.GROWTH_LIMITED), (False, Kind.LIMITED)])
+def test_growth_is_told_or_not(told: bool, kind: Kind) -> None:
+    with VirtualClock():
+        server = VirtualServer(replace(STEADY, growth=GrowthLimit(least=0.0, told=told)))
+        with pytest.raises(ServerRefused) as refused:
+            server.call("x")
+        assert refused.value.kind is kind
+        assert pickle.loads(pickle.dumps(refused.value)).kind is kind
+        assert server.stats().refusals["growth"] == 1

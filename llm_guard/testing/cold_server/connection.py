@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
@@ -72,11 +73,14 @@ class Connection(BaseHTTPRequestHandler):
         except (ValueError, RecursionError):
             return dialect.bad_request(400, "the body is not valid JSON")
         try:
-            return dialect.answer(prompt, self.server.model.call(prompt))
-        except ServerFailed:
-            return dialect.failure()
+            text = self.server.model.call(prompt)
+            return _telling(dialect, dialect.answer(prompt, text), text)
+        except ServerFailed as failed:
+            return _telling(dialect, dialect.failure(), failed)
         except ServerRefused as refused:
-            return None if refused.reason is Reason.CONNECTION else dialect.refusal(refused.reason, refused.hint)
+            if refused.reason is Reason.CONNECTION:
+                return None
+            return _telling(dialect, dialect.refusal(refused.reason, refused.hint, refused.tells_growth), refused)
 
     def _body(self) -> bytes | Reply:
         if "Transfer-Encoding" in self.headers:
@@ -114,3 +118,11 @@ class Connection(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Stays quiet: what happened is in the stats."""
+
+
+def _telling(dialect: Dialect, reply: Reply, end: object) -> Reply:
+    """The reply, with what the end of the call tells that the account has left."""
+    remaining, reset = getattr(end, "remaining", None), getattr(end, "reset", None)
+    if remaining is None or reset is None:
+        return reply
+    return replace(reply, headers={**reply.headers, **dialect.left(remaining, reset)})

@@ -40,16 +40,36 @@ class Dialect(Protocol):
     def answer(self, prompt: str, text: str) -> Reply:
         """The model's answer to the prompt."""
 
-    def refusal(self, reason: Reason, hint: float | None) -> Reply:
-        """Not now; `hint` in seconds."""
+    def refusal(self, reason: Reason, hint: float | None, tells_growth: bool) -> Reply:
+        """Not now; `hint` in seconds. `tells_growth`: that traffic grew too fast is said."""
+
+    def left(self, remaining: float, reset: float) -> dict[str, str]:
+        """The headers that say: so many calls are left, and in `reset` seconds all of them again."""
 
     def failure(self) -> Reply:
         """A 500."""
 
 
+def _milliseconds(seconds: float) -> int:
+    # Rounded up: who waits just so long is not early. Whole seconds would be too coarse for a sped-up server.
+    return math.ceil(seconds * 1000)
+
+
 def _retry_after(hint: float | None) -> dict[str, str]:
-    # In thousandths, rounded up: who waits just so long is not early, and a sped-up server can say what it means.
-    return {} if hint is None else {"Retry-After": f"{math.ceil(hint * 1000) / 1000:g}"}
+    return {} if hint is None else {"Retry-After": f"{_milliseconds(hint) / 1000:g}"}
+
+
+def _go_duration(seconds: float) -> str:
+    """As Go prints it: 12ms, 7.66s, 6m0s, 1h0m0s."""
+    total = _milliseconds(seconds)
+    if total < 1000:
+        return f"{total}ms"
+    minutes, milliseconds = divmod(total, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    printed = f"{milliseconds / 1000:g}s"
+    if hours:
+        return f"{hours}h{minutes}m{printed}"
+    return f"{minutes}m{printed}" if minutes else printed
 
 
 def _digest(prompt: str) -> int:
@@ -85,13 +105,20 @@ class HuggingFace:
         ]
         return Reply(200, shapes[_digest(prompt) % len(shapes) if self._mixed_shapes else 0])
 
-    def refusal(self, reason: Reason, hint: float | None) -> Reply:
+    def refusal(self, reason: Reason, hint: float | None, tells_growth: bool) -> Reply:
         if reason is Reason.LOADING:
             body: dict[str, object] = {"error": f"Model {self._model} is currently loading"}
             return Reply(503, body if hint is None else {**body, "estimated_time": hint})
         if reason is Reason.OVERLOAD:
             return Reply(429, {"error": "Model is overloaded", "error_type": "overloaded"}, _retry_after(hint))
+        if reason is Reason.QUOTA:
+            return Reply(402, {"error": "The account has used up its credits"}, _retry_after(hint))
+        if reason is Reason.GROWTH and tells_growth:  # in OpenAI's word: this API has none for it
+            return Reply(429, {"error": "Traffic grew too fast", "error_type": "slow_down"}, _retry_after(hint))
         return Reply(429, {"error": "Rate limit reached"}, _retry_after(hint))
+
+    def left(self, remaining: float, reset: float) -> dict[str, str]:
+        return {"RateLimit": f'"api";r={remaining:.0f};t={_milliseconds(reset) / 1000:g}'}
 
     def failure(self) -> Reply:
         return Reply(500, {"error": "Internal Server Error"})
@@ -133,14 +160,21 @@ class OpenAI:
             "usage": {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered},
         })
 
-    def refusal(self, reason: Reason, hint: float | None) -> Reply:
+    def refusal(self, reason: Reason, hint: float | None, tells_growth: bool) -> Reply:
         if reason is Reason.LOADING:  # in llama.cpp's words: OpenAI itself has no model that loads
             return self._error(503, "Loading model", "unavailable_error", 503, hint)
         if reason is Reason.OVERLOAD:
             return self._error(503, "The server is overloaded", "server_error", "server_is_overloaded", hint)
-        if reason is Reason.GROWTH:
+        if reason is Reason.QUOTA:
+            return self._error(429, "The account has used up its quota", "insufficient_quota", "insufficient_quota",
+                               hint)
+        if reason is Reason.GROWTH:  # this API always tells it
             return self._error(429, "Your traffic grew too fast", "rate_limit_error", "slow_down", hint)
         return self._error(429, "Rate limit reached", "requests", "rate_limit_exceeded", hint)
+
+    def left(self, remaining: float, reset: float) -> dict[str, str]:
+        return {"x-ratelimit-remaining-requests": f"{remaining:.0f}",
+                "x-ratelimit-reset-requests": _go_duration(reset)}
 
     def failure(self) -> Reply:
         return self._error(500, "The server had an error while processing your request", "server_error", None)

@@ -1,6 +1,7 @@
 """A server that starts cold, as a pure state machine, with its named scenarios and its yardstick."""
 
 from llm_guard.testing.server.best import best_answers, best_time
+from llm_guard.testing.server.limits import Left
 from llm_guard.testing.server.model import REFUSAL_SECONDS, Finished, Refusal, ServerModel
 from llm_guard.testing.server.random_scenario import random_scenario
 from llm_guard.testing.server.scenarios import SCENARIOS, scenario, server_random
@@ -12,6 +13,7 @@ __all__ = [
     "REFUSAL_SECONDS",
     "SCENARIOS",
     "Finished",
+    "Left",
     "Reason",
     "Refusal",
     "Scenario",

@@ -1,7 +1,7 @@
 """The yardstick: what a sender would reach that knows at every moment whether the server would serve one more.
 
 It looks every 20 ms and whenever something ends. Nobody can do so in earnest; a strategy's time is told as a multiple
-of this sender's.
+of this sender's. What a used-up quota leaves over is dropped: its batch ends with the last call that was accepted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LOOK = 0.02
 
 
 def best_time(scenario: Scenario, seed: int, items: int | None = None, threads: int = 64) -> float:
-    """Seconds in which the batch is answered, with at most `threads` in flight."""
+    """Seconds in which the batch is answered, as far as a quota allows, with at most `threads` in flight."""
     count = scenario.items if items is None else items
     return _Sender(ServerModel(scenario, server_random(seed)), threads).send([(0.0, math.inf)] * count)[1]
 
@@ -74,6 +74,8 @@ class _Sender:
                 self._todo.appendleft(flight.request)
 
     def _start(self, now: float) -> None:
+        if self._model.is_used_up():
+            self._todo.clear()
         while self._todo and self._todo[0][1] < now + self._needs:
             self._todo.popleft()
         while self._todo and len(self._flying) < self._threads:

@@ -13,8 +13,9 @@ from random import Random
 from typing import NamedTuple
 
 from llm_guard.testing.server.capacity import Capacity
-from llm_guard.testing.server.limits import Growth, account_limit
+from llm_guard.testing.server.limits import Allowance, Growth, Left, account_limit
 from llm_guard.testing.server.loading import Loading
+from llm_guard.testing.server.service import Service
 from llm_guard.testing.server.settings import Scenario
 from llm_guard.testing.server.stats import Reason, Stats
 
@@ -50,14 +51,15 @@ class ServerModel:
     def __init__(self, scenario: Scenario, random: Random) -> None:
         self.scenario = scenario
         self.stats = Stats()
-        self._services, self._noise, loads, wanders = (Random(random.getrandbits(64)) for _ in range(4))
+        services, self._noise, loads, wanders = (Random(random.getrandbits(64)) for _ in range(4))
+        self._service = Service(scenario, services)
         self._loading = Loading(scenario.load, loads)
         self._capacity = Capacity(scenario, wanders)
         self._limit = account_limit(scenario.limit)
+        self._quota = Allowance(scenario.quota) if scenario.quota else None
         self._growth = Growth(scenario.growth) if scenario.growth else None
         self._queue: deque[int] = deque()
         self._running: list[tuple[float, int, int, bool]] = []  # a heap: ends at, started as which, call, ok
-        self._started = 0
         self._moves_up_at = math.inf
         self._finished: list[Finished] = []
 
@@ -68,10 +70,9 @@ class ServerModel:
         if refusal is not None:
             self.stats.refused(now, refusal.reason)
             return refusal
-        if self._limit is not None:
-            self._limit.take(now)
-        if self._growth is not None:
-            self._growth.take(now)
+        for limit in (self._quota, self._limit, self._growth):
+            if limit is not None:
+                limit.take(now)
         self._queue.append(call)
         self.stats.accepted(now)
         if len(self._queue) == 1:
@@ -93,8 +94,17 @@ class ServerModel:
         self._run(now)
         return (self._loading.ready and self._capacity.up
                 and not self._queue and len(self._running) < self._capacity.slots
+                and (self._quota is None or self._quota.allows(now))
                 and (self._limit is None or self._limit.allows(now))
                 and (self._growth is None or self._growth.allows(now)))
+
+    def is_used_up(self) -> bool:
+        """Whether the account's quota is used up and never comes back, so that no call will be accepted any more."""
+        return self._quota is not None and self._quota.for_good
+
+    def left(self, now: float) -> Left | None:
+        """What an answer that leaves now tells of the account's rate; None where this server tells nothing."""
+        return None if self._limit is None else self._limit.left(now)
 
     def is_cold(self, now: float) -> bool:
         """Whether nobody has asked for the model yet, so that it does not even load."""
@@ -105,6 +115,8 @@ class ServerModel:
         # In the order in which a call meets them: the line, the gateway, the model, its queue.
         if not self._capacity.up:
             return Refusal(Reason.CONNECTION)
+        if self._quota is not None and not self._quota.allows(now):
+            return Refusal(Reason.QUOTA, self._quota.refuse(now))
         if self._limit is not None and not self._limit.allows(now):
             return Refusal(Reason.LIMITED, self._limit.refuse(now))
         self._loading.ask(now)
@@ -151,19 +163,10 @@ class ServerModel:
         self._moves_up_at = math.inf
         while self._queue and self._loading.ready and len(self._running) < self._capacity.slots:
             ok = self._noise.random() >= self.scenario.noise
-            heapq.heappush(self._running, (now + self._service(), self._started, self._queue.popleft(), ok))
+            seconds = self._service.begin()
+            heapq.heappush(self._running, (now + seconds, self._service.begun, self._queue.popleft(), ok))
         self._observe(now)
 
     def _observe(self, now: float) -> None:
         self._capacity.observe(now, len(self._running))
         self._loading.observe(now, len(self._running) + len(self._queue))
-
-    def _service(self) -> float:
-        scenario = self.scenario
-        seconds = scenario.median * math.exp(self._services.gauss(0, scenario.sigma))
-        if scenario.slow is not None and self._services.random() < scenario.slow.share:
-            seconds = scenario.slow.seconds
-        if scenario.warm_up is not None:
-            seconds *= 1 + scenario.warm_up.extra * math.exp(-5 * self._started / scenario.warm_up.calls)
-        self._started += 1
-        return seconds

@@ -12,6 +12,7 @@ from llm_guard.testing.server.settings import (
     BucketLimit,
     GrowthLimit,
     Load,
+    Quota,
     Scaling,
     Scenario,
     Slow,
@@ -25,6 +26,7 @@ _A = Scenario("A", slots=8, median=0.8, sigma=0.4, queue=16, load=Load(20.0), sc
 _C = Scenario("C", slots=100, median=0.8, sigma=0.4, limit=BucketLimit(rate=10.0, burst=10.0))
 _D = Scenario("D", slots=16, median=0.5, sigma=0.3, queue=32, warm_up=WarmUp(200))
 _E = Scenario("E", slots=8, median=0.5, sigma=0.3)
+_STEPS = BucketLimit(rate=10.0, burst=10.0, changes=((100.0, 30.0), (200.0, 3.0)))
 
 
 def _named(scenario: Scenario, name: str, **changes: object) -> Scenario:
@@ -61,6 +63,17 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
     # A toy: a fifth of its calls is slow, a tenth fails.
     Scenario("S", slots=math.inf, median=0.3, sigma=0.0, noise=0.1, slow=Slow(0.2, 3.0), timeout=2.0, items=100,
              nominal=80.0),
+    # Limits the account, now more, now less.
+    _named(_C, "C-steps", limit=_STEPS, items=4300),
+    _named(_C, "C-steps-nora", limit=replace(_STEPS, retry_after=False), items=4300),
+    # Tells with each answer how many calls are left.
+    _named(_C, "C-left", limit=WindowLimit(600, remaining=True)),
+    # Serves 200 calls, and then this account no more.
+    _named(_E, "Q", quota=Quota(200)),
+    # Some calls take 4 or 12 times as long as others.
+    _named(_E, "M", queue=32, lengths=((0.3, 4.0), (0.2, 12.0)), timeout=30.0),
+    # Says so when traffic grows too fast.
+    _named(_E, "G-told", growth=GrowthLimit(told=True)),
 )}
 
 

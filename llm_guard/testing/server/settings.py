@@ -33,33 +33,62 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class BucketLimit:
-    """The account's token bucket: `rate` calls a second, `burst` at once; a refused call costs `refused_cost` too."""
+    """The account's token bucket: `rate` calls a second, `burst` at once; a refused call costs `refused_cost` too.
+
+    `changes`: (at second, calls a second from then on), in order; nobody is told of them beforehand. With `remaining`
+    each answer tells how many calls are left at once, and in how many seconds the bucket is full.
+    """
 
     rate: float
     burst: float
     retry_after: bool = True
     refused_cost: float = 0.0
     floor: float = -10.0
+    changes: tuple[tuple[float, float], ...] = ()
+    remaining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WindowLimit:
-    """The account's `calls` in each fixed window of `seconds`."""
+    """The account's `calls` in each fixed window of `seconds`.
+
+    `changes`: (at second, calls in a window from then on), in order. With `remaining` each answer tells how many calls
+    are left in this window, and in how many seconds it ends.
+    """
 
     calls: int
     seconds: float = 60.0
     retry_after: bool = True
+    changes: tuple[tuple[float, int], ...] = ()
+    remaining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The account has `calls`; once so many were accepted, each further call is refused.
+
+    `renews_after` seconds after the last of them it has as many again (None: never). `retry_after`: the wait that a
+    refusal tells, true or not, in seconds (None: it tells none).
+    """
+
+    calls: int
+    retry_after: float | None = None
+    renews_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GrowthLimit:
-    """At most max(`least`, `factor` x the mean of `history` seconds) calls accepted in the last `span` seconds."""
+    """At most max(`least`, `factor` x the mean of `history` seconds) calls accepted in the last `span` seconds.
+
+    `told`: a refusal says that the traffic grew too fast; else it looks as one over the account's rate does.
+    """
 
     least: float = 20.0
     factor: float = 1.5
     span: float = 10.0
     history: float = 60.0
     retry_after: float | None = None
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +133,8 @@ class Scenario:
     """A kind of server, and the batch it is tried with.
 
     Service takes `median` x exp(N(0, `sigma`)); `slots` calls at once and replica; `queue` more wait, None without end.
-    A share `noise` of the calls ends in a 500. `timeout` is what a client allows an attempt, `items` how many calls a
-    batch has.
+    A share `noise` of the calls ends in a 500. `lengths`: (share of the calls, how many times as long they take); the
+    rest takes its usual time. `timeout` is what a client allows an attempt, `items` how many calls a batch has.
     """
 
     name: str
@@ -117,7 +146,9 @@ class Scenario:
     load: Load | None = None
     scaling: Scaling | None = None
     limit: BucketLimit | WindowLimit | None = None
+    quota: Quota | None = None
     growth: GrowthLimit | None = None
+    lengths: tuple[tuple[float, float], ...] = ()
     warm_up: WarmUp | None = None
     spells: tuple[Spell, ...] = ()
     wander: Wander | None = None
@@ -129,12 +160,16 @@ class Scenario:
     @property
     def mean_service(self) -> float:
         """Seconds a call takes on average, once warm."""
-        usual = self.median * math.exp(self.sigma ** 2 / 2)
+        longer = 1 + sum(share * (factor - 1) for share, factor in self.lengths)
+        usual = self.median * math.exp(self.sigma ** 2 / 2) * longer
         return usual if self.slow is None else usual + self.slow.share * (self.slow.seconds - usual)
 
     @property
     def capacity(self) -> float:
-        """Calls a second at the most: all replicas up, within the account's limit."""
+        """Calls a second at the most: all replicas up, within the account's limit as it is at first.
+
+        Not counted: what changes a limit later, and a quota, which bounds the sum and no rate.
+        """
         if self.nominal is not None:
             return self.nominal
         replicas = self.scaling.most if self.scaling else 1

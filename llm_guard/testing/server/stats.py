@@ -13,6 +13,7 @@ class Reason(Enum):
 
     LOADING = "loading"
     LIMITED = "limited"  # the account's rate
+    QUOTA = "quota"  # the account is used up
     GROWTH = "growth"  # the account's traffic grew too fast
     OVERLOAD = "overload"  # the queue is full
     CONNECTION = "connection"  # nobody answered
