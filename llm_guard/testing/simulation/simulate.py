@@ -76,7 +76,7 @@ class _Watch:
         self.items[item].called = now
         self.items[item].calls += 1
         self.called_at.append(now)
-        return self.server.call(item) if timeout is None else self.server.call(item, timeout)
+        return self.server.call(item, timeout)
 
     def work(self, call: Call, index: int) -> None:
         """Has one item answered by a client, and writes down what came of it."""
@@ -112,7 +112,7 @@ def _run_batch(watch: _Watch, calls: list[Call], threads: int, apart: float) -> 
         def run() -> None:
             clock.current().sleep(client * apart)
             own = [index for index, item in enumerate(watch.items) if item.client == client]
-            for _ in map_with_backpressure(lambda index: watch.work(call, index), own, workers=threads):
+            for _ in map_with_backpressure(lambda index: watch.work(call, index), own, workers=threads, ordered=False):
                 pass
 
         return run

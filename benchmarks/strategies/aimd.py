@@ -1,0 +1,45 @@
+"""Netflix concurrency-limits' AIMD: one more in flight after a success, a tenth fewer after a drop.
+
+Own arithmetic after the formulas of its `AIMDLimit`: a call that was dropped, or took more than 5 s, x0.9, rounded down; else, where at
+least half the limit was in use, +1; from 20 to 200, 20 at first, all its defaults. Refusals, broken connections and
+timeouts are drops; a 500 is ignored, as its gRPC client does. Threads block at the limit, as with its `BlockingLimiter`.
+"""
+
+from __future__ import annotations
+
+from strategies.limits import limited
+from strategies.tries import Retry, client
+
+from llm_guard.outcome import Kind
+from llm_guard.testing.simulation import Client, Setting, Strategy
+
+
+class AIMD:
+    """The limit."""
+
+    def __init__(self, initial: int = 20, least: int = 20, most: int = 200, backoff: float = 0.9,
+                 timeout: float = 5.0) -> None:
+        self.limit = initial
+        self._least, self._most = least, most
+        self._backoff = backoff
+        self._timeout = timeout
+
+    def allowed(self, now: float) -> int:
+        return self.limit
+
+    def ended(self, now: float, took: float, in_flight: int, kind: Kind) -> None:
+        if kind in (Kind.FAILURE, Kind.IGNORED):
+            return
+        if kind is not Kind.SUCCESS or took > self._timeout:
+            self.limit = int(self.limit * self._backoff)
+        elif in_flight * 2 >= self.limit:
+            self.limit += 1
+        self.limit = min(self._most, max(self._least, self.limit))
+
+
+def strategy(retry: Retry) -> Strategy:
+    """The limit with that way to try again."""
+    def made(setting: Setting) -> Client:
+        return client(setting, limited(AIMD(), setting.timeout), retry)
+
+    return made
