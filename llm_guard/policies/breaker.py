@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock
@@ -54,7 +54,7 @@ class Breaker(Policy):
         self.circuit.force_closed(clock.current().now())
         door.changed(self)
 
-    def change(self, now: float) -> tuple[str, str] | None:
+    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
         with door.locked():
             state = self.circuit.snapshot(now).state
             told, self._told = self._told, state

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock
+from llm_guard.call import FOREVER
 from llm_guard.errors import ConfigError, QuotaExhausted, Saturated
 from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
+from llm_guard.runtime.keys import Key, check_key
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
 from llm_guard.state.gate import Ending, Request
+from llm_guard.state.keyed import MOST, Keyed
 from llm_guard.state.pace import Pace, PaceSnapshot, Start
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Seconds without a call after which a server is taken to be cold again, where nobody says otherwise.
+IDLE = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class RampUpStatistics:
-    """The pace at this instant, and how many wait at the door for it, perhaps among other things."""
+    """The pace at this instant, and how many wait at the door for it, perhaps among other things.
+
+    With a key, of all `keys` that are kept, taken together: windows, rates, calls in flight and who waits are added up
+    (a rate of None among them: None); `gate_in` is the shortest, `latency` the mean; `state` is the one that all share,
+    else "mixed".
+    """
 
     pace: PaceSnapshot
     waiting: int
+    keys: int = 1
 
 
 class PaceGate:
@@ -37,10 +50,15 @@ class PaceGate:
     def __init__(self, pace: Pace, name: str) -> None:
         self.name = name
         self.pace = pace
+        self.told = "cold"  # the state that listeners were told last
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         self.pace.reset()
+
+    @property
+    def in_flight(self) -> int:
+        return self.pace.in_flight
 
     def ready_at(self, now: float, request: Request) -> float | QuotaExhausted | Saturated:
         exhausted = self.pace.exhausted_for(now)
@@ -68,21 +86,42 @@ class PaceGate:
         return permit.probing
 
 
+class _EveryKey:
+    """Stands for all keys, those to come too."""
+
+    def __repr__(self) -> str:
+        return "EVERY_KEY"
+
+
+EVERY_KEY = _EveryKey()
+
+
 class RampUp(Policy):
     """See `ramp_up`."""
 
     name = "ramp_up"
 
-    def __init__(self, start: float | None, ceiling: float | None, max_wait: float | None,
-                 classify: Classify | None) -> None:
-        self._gate = PaceGate(Pace(clock.chance, ceiling=ceiling, start=start), self.name)
+    def __init__(self, pace: Callable[..., Pace], start: float | None, ceiling: float | None, key: Key | None,
+                 max_keys: int, max_wait: float | None, classify: Classify | None) -> None:
+        self._pace = pace
+        self._ceiling = ceiling
+        self.after_fork()
+        first = self._new_gate()  # checks the options
+        self._ceiling = first.pace.ceiling
         if start is not None and ceiling is not None and start > ceiling:
             raise ConfigError("start", start, f"at most the ceiling, {ceiling!r}")
+        checks.whole("max_keys", max_keys, least=1)
+        self._gate: PaceGate | Keyed[PaceGate] = first
+        if key is not None:
+            self._gate = Keyed(self._new_gate, check_key("key", key), most=max_keys)
+            renew_after_fork(self)
         self._max_wait = checks.optional_number("max_wait", max_wait, least=0, unit="seconds")
         if classify is not None:
             checks.function("classify", classify)
         self._classify = classify
-        self._told = "cold"
+
+    def after_fork(self) -> None:
+        self._paused_until = -FOREVER  # of keys to come
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         plan.paces.append(self._gate)
@@ -91,40 +130,104 @@ class RampUp(Policy):
 
     @property
     def ceiling(self) -> float | None:
-        """The most calls a second that it lets start, or None. May be set at any time."""
-        return self._gate.pace.ceiling
+        """The most calls a second that it lets start, with a key: for each, or None. May be set at any time."""
+        return self._ceiling
 
     @ceiling.setter
     def ceiling(self, ceiling: float | None) -> None:
         with door.locked():
-            self._gate.pace.ceiling = ceiling
-        door.changed(self._gate)
+            trial = self._pace(ceiling=self._ceiling)
+            trial.ceiling = ceiling  # refuses what cannot work before anything is changed
+            self._ceiling = trial.ceiling
+            gates = self._gates()
+            for gate in gates:
+                gate.pace.ceiling = ceiling
+        _ask_again(gates)
 
-    def pause(self, seconds: float) -> None:
-        """Lets nobody start for so many seconds."""
+    def pause(self, seconds: float, *, key: Hashable = EVERY_KEY) -> None:
+        """Lets nobody start for so many seconds; `key`: nobody with that key. Takes the place of an earlier pause."""
         checks.number("seconds", seconds, least=0, unit="seconds")
         with door.locked():
-            self._gate.pace.pause(clock.current().now(), seconds)
+            now = clock.current().now()
+            if key is EVERY_KEY:
+                self._paused_until = now + seconds
+            gates = self._gates(key)
+            for gate in gates:
+                gate.pace.pause(now, seconds)
+        _ask_again(gates)
 
-    def resume(self) -> None:
-        """Ends a pause, and opens a gate that the server's refusals have shut."""
+    def resume(self, *, key: Hashable = EVERY_KEY) -> None:
+        """Ends a pause, and opens a gate that the server's refusals have shut; `key`: for that key only."""
         with door.locked():
-            self._gate.pace.resume(clock.current().now())
-        door.changed(self._gate)
+            now = clock.current().now()
+            if key is EVERY_KEY:
+                self._paused_until = -FOREVER
+            gates = self._gates(key)
+            for gate in gates:
+                gate.pace.resume(now)
+        _ask_again(gates)
 
-    def change(self, now: float) -> tuple[str, str] | None:
+    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
         with door.locked():
-            state = self._gate.pace.snapshot(now).state
-            told, self._told = self._told, state
+            gate = self._gate.known(keys[self._gate]) if isinstance(self._gate, Keyed) else self._gate
+            if gate is None:
+                return None
+            state = gate.pace.snapshot(now).state
+            told, gate.told = gate.told, state
         return None if told == state else (told, state)
 
     def statistics(self) -> RampUpStatistics:
+        if not isinstance(self._gate, Keyed):
+            return self._statistics_of(self._gate)
         with door.locked():
-            snapshot = self._gate.pace.snapshot(clock.current().now())
-        return RampUpStatistics(snapshot, door.waiting(self._gate))
+            gates = self._gate.gates()
+            now = clock.current().now()
+            whole = _together([gate.pace.snapshot(now) for gate in gates])
+            return RampUpStatistics(whole, sum(map(door.waiting, gates)), len(gates))
+
+    def statistics_of(self, key: Hashable) -> RampUpStatistics:
+        """Of one key: its pace, and how many wait for it. A key that is not kept is as it will be when it comes."""
+        with door.locked():
+            return self._statistics_of(self._keyed().known(key) or self._new_gate())
+
+    def _statistics_of(self, gate: PaceGate) -> RampUpStatistics:
+        with door.locked():
+            return RampUpStatistics(gate.pace.snapshot(clock.current().now()), door.waiting(gate))
+
+    def _new_gate(self) -> PaceGate:
+        pace = self._pace(ceiling=self._ceiling)
+        now = clock.current().now()
+        if now < self._paused_until:
+            pace.pause(now, self._paused_until - now)
+        return PaceGate(pace, self.name)
+
+    def _gates(self, key: Hashable = EVERY_KEY) -> list[PaceGate]:
+        if key is not EVERY_KEY:
+            return [door.gate_of(self._keyed(), key)]
+        return self._gate.gates() if isinstance(self._gate, Keyed) else [self._gate]
+
+    def _keyed(self) -> Keyed[PaceGate]:
+        if isinstance(self._gate, Keyed):
+            return self._gate
+        raise ConfigError("key", None, "given to ramp_up, where one key is asked for")
 
     def __repr__(self) -> str:
         return "ramp_up()" if self.ceiling is None else f"ramp_up(ceiling={self.ceiling:g})"
+
+
+def _ask_again(gates: Iterable[PaceGate]) -> None:
+    for gate in gates:
+        door.changed(gate)
+
+
+def _together(all_of: list[PaceSnapshot]) -> PaceSnapshot:
+    states = {each.state for each in all_of} or {"cold"}
+    rates = [each.rate for each in all_of if each.rate is not None]
+    latencies = [each.latency for each in all_of if each.latency is not None]
+    return PaceSnapshot(
+        states.pop() if len(states) == 1 else "mixed", sum(each.window for each in all_of),
+        sum(rates) if rates and len(rates) == len(all_of) else None, sum(each.in_flight for each in all_of),
+        min((each.gate_in for each in all_of), default=0.0), sum(latencies) / len(latencies) if latencies else None)
 
 
 @overload
@@ -132,12 +235,15 @@ def ramp_up(function: Callable[P, R], /) -> Guarded[P, R]: ...
 
 
 @overload
-def ramp_up(*, start: float | None = ..., ceiling: float | None = ..., max_wait: float | None = ...,
-            classify: Classify | None = ...) -> RampUp: ...
+def ramp_up(*, start: float | None = ..., ceiling: float | None = ..., ramp_time: float | None = ...,
+            max_growth: tuple[float, float] | None = ..., key: Key | None = ..., max_keys: int = ...,
+            idle: float | None = ..., max_wait: float | None = ..., classify: Classify | None = ...) -> RampUp: ...
 
 
 def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: float | None = None,
-            max_wait: float | None = None, classify: Classify | None = None) -> Any:
+            ramp_time: float | None = None, max_growth: tuple[float, float] | None = None, key: Key | None = None,
+            max_keys: int = MOST, idle: float | None = IDLE, max_wait: float | None = None,
+            classify: Classify | None = None) -> Any:
     """Finds out how much the server takes, from how the calls end, and never asks for much more.
 
     Begins with a few calls in flight, grows while they succeed, steps back when answers slow down or are refused, and
@@ -145,8 +251,20 @@ def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: flo
     second: the first, and the most there may be (None: the server's word alone). In any window of w seconds at most
     rate * (w + 0.010) + 1 attempts start. `max_wait`: seconds that a call waits before it is `Saturated`. `classify`
     replaces the reading of errors and returned values.
+
+    A schedule of your own holds whatever the server would bear. `ramp_time=60`: the rate rises evenly from `start` to
+    `ceiling` within 60 s of the first call, and again when the server was cold. `max_growth=(1.5, 900)`: the rate is at
+    most 1.5 times the mean rate of starts in the last 900 s, and in the 900 s before those, whichever is less; `start`
+    (else 1) calls a second may always start. `idle`: after so many seconds without a call the server is taken to be
+    cold again (None: never).
+
+    `key` gives each model, say, a pace of its own: it is a function that is called with the arguments of each call, or
+    the name of a parameter, and gives what can be hashed. Of at most `max_keys` keys it is kept what was learned: only
+    those without a call give way, the longest unused first. The options are those of each key. No key is ever shown in
+    errors, events or logs.
     """
     if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("start", function, "given by name: ramp_up(start=1)")
-    policy = RampUp(start, ceiling, max_wait, classify)
+    pace = partial(Pace, clock.chance, start=start, idle=idle, ramp_time=ramp_time, max_growth=max_growth)
+    policy = RampUp(pace, start, ceiling, key, max_keys, max_wait, classify)
     return policy if function is None else policy(function)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 from llm_guard.errors import ConfigError
 from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import options, switch
+from llm_guard.runtime.keys import Readers, bound, readers_for
 from llm_guard.runtime.options import Options
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ class Guarded(Generic[P, R]):
     __name__: str
     __qualname__: str
 
-    def __init__(self, function: Callable[P, R], stack: Stack) -> None:
+    def __init__(self, function: Callable[P, R], stack: Stack, readers: Readers | None = None) -> None:
         functools.update_wrapper(self, function)
         self.stack = stack
+        self.readers = readers_for(function, stack.families, readers or {})
         self._bare = function
         self._label = getattr(function, "__qualname__", type(function).__qualname__)
         self._listeners = Listeners()
@@ -47,7 +49,7 @@ class Guarded(Generic[P, R]):
         return self._run(options.NONE, args, kwargs)
 
     def _run(self, chosen: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        result: R = self.stack.run(self._bare, self._label, args, kwargs, chosen, self._listeners)
+        result: R = self.stack.run(self._bare, self._label, args, kwargs, chosen, self._listeners, self.readers)
         return result
 
     def with_options(self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None,
@@ -105,6 +107,7 @@ class _Bound(Guarded[P, R]):
         self._bare = self.__wrapped__
         self._label = guarded._label
         self._listeners = guarded._listeners
+        self.readers = bound(guarded.readers, instance) if guarded.readers else guarded.readers
 
     def __reduce__(self) -> Any:
         return getattr, (self.__self__, self.__name__)

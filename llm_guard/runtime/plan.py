@@ -10,6 +10,7 @@ from llm_guard.errors import ConfigError
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
 from llm_guard.state.gate import Gate
+from llm_guard.state.keyed import Keyed
 from llm_guard.state.limiter import LimitGate
 from llm_guard.state.tries import Rule
 
@@ -26,20 +27,21 @@ class Plan:
 
     Gates that hold for an attempt are told from those that hold for the whole call, and so are time bounds. Gates are
     asked in the order of their list: limits after those that may refuse, so that nobody waits for a place only to be
-    refused then; a pace last, so that it is asked only when all else is ready, and learns only of its own waits.
+    refused then; a pace last, so that it is asked only when all else is ready, and learns only of its own waits. Where
+    a family of gates stands in the place of one, each attempt has the gate of its key.
     """
 
     __slots__ = ("all_gates", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines", "call_gates",
-                 "call_timeouts", "classify", "fallback", "has_retry", "in_order", "is_empty", "joined", "max_wait",
-                 "paces", "policies", "rule", "timeouts")
+                 "call_timeouts", "classify", "fallback", "families", "has_retry", "in_order", "is_empty", "joined",
+                 "max_wait", "paces", "policies", "rule", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
         self.in_order = tuple(policies)
         self.policies = frozenset(policies)
         self.classify = classify
-        self.call_gates: list[Gate] = []
-        self.attempt_gates: list[Gate] = []
-        self.paces: list[Gate] = []
+        self.call_gates: list[Gate | Keyed[Any]] = []
+        self.attempt_gates: list[Gate | Keyed[Any]] = []
+        self.paces: list[Gate | Keyed[Any]] = []
         self.call_timeouts: list[Timed] = []
         self.attempt_timeouts: list[Timed] = []
         self.call_deadlines: list[Callable[[], float]] = []
@@ -55,9 +57,10 @@ class Plan:
             self.joined += 1
             policy.join(self, by_call=self.joined <= retry_at)
         for gates in (self.call_gates, self.attempt_gates):
-            gates.sort(key=lambda gate: isinstance(gate, LimitGate))
+            gates.sort(key=_limits)
         self.attempt_gates += self.paces
         self.all_gates = [*self.call_gates, *self.attempt_gates]
+        self.families = tuple(gate for gate in self.all_gates if isinstance(gate, Keyed))
         self.bounds_time = bool(self.call_timeouts or self.attempt_timeouts or self.call_deadlines)
         self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
 
@@ -73,3 +76,7 @@ class Plan:
         """Bounds each wait at the door; the shortest bound holds."""
         if seconds is not None:
             self.max_wait = min(self.max_wait, seconds)
+
+
+def _limits(gate: Gate | Keyed[Any]) -> bool:
+    return isinstance(gate, LimitGate | Keyed)  # a family of paces is not among those that are sorted

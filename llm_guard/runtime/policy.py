@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ class Policy:
         """Adds its part to `plan`. `by_call`: it stands above the retry, where one call is what it sees."""
         raise NotImplementedError
 
-    def change(self, now: float) -> tuple[str, str] | None:
-        """The state it was last told to be in and the one it is in now, where they differ."""
+    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
+        """The state it was last told to be in and the one it is in now, where they differ; for a family that is among
+        `keys`, the state of that key."""
         return None
 
     def statistics(self) -> Any:

@@ -7,7 +7,7 @@ what is meant to be held for the whole call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from llm_guard.runtime.door import door
 from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.state.gate import Ending, Request
+from llm_guard.state.keyed import Keyed
 from llm_guard.state.tries import Tries
 
 _NO_VERDICT = Ending(IGNORED, 0.0)
@@ -30,12 +31,13 @@ class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_held", "_listeners", "_max_wait", "_name", "_nested", "_owner", "_patience", "_plan",
-                 "_ran_for", "_time", "_timeout", "_tries", "_watched")
+                 "_function", "_held", "_keys", "_listeners", "_max_wait", "_name", "_nested", "_owner", "_patience",
+                 "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
-                 listeners: events.Listeners) -> None:
+                 listeners: events.Listeners, keys: dict[Keyed[Any], Hashable] | None = None) -> None:
         self._plan = plan
+        self._keys = keys
         self._function = function
         self._name = name
         self._listeners = listeners
@@ -123,7 +125,7 @@ class Run:
         by_call = 0 if again else len(self._plan.call_gates)
         gates = self._plan.all_gates if by_call else self._plan.attempt_gates
         request = Request(gates, urgent=again, patience=self._patience, by_call=by_call, deadline=self._deadline,
-                          owner=self._owner, nested=self._nested)
+                          owner=self._owner, nested=self._nested, keys=self._keys)
         if self._cut_off is not None and self._cut_off.is_cut:
             raise Cancelled("the call was given up before it could start")
         try:
@@ -242,7 +244,7 @@ class Run:
 
     def _tell_changes(self) -> None:
         for policy in self._plan.in_order:
-            change = policy.change(self._time.now())
+            change = policy.change(self._time.now(), self._keys or {})
             if change is not None:
                 self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
 

@@ -11,11 +11,13 @@ from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listeners
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.guarded import Guarded, check_function
+from llm_guard.runtime.keys import Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
 from llm_guard.runtime.runner import Run
+from llm_guard.state.keyed import Keyed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,9 +41,15 @@ class Stack:
             classify = self.classify or function.stack.classify
             if function.stack.classify not in (None, classify):
                 raise ConfigError("classify", self.classify, "one function for the whole stack, given once")
-            return Guarded(function.__wrapped__, Stack((*self.policies, *function.stack.policies), classify))
+            return Guarded(function.__wrapped__, Stack((*self.policies, *function.stack.policies), classify),
+                           function.readers)
         check_function(function)
         return Guarded(function, self)
+
+    @property
+    def families(self) -> tuple[Keyed[Any], ...]:
+        """Those of its policies that keep a state for each key."""
+        return self._plan.families
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` once under this stack."""
@@ -49,12 +57,13 @@ class Stack:
         if switch.is_off:
             return function(*args, **kwargs)
         label = getattr(function, "__qualname__", type(function).__qualname__)
-        result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY)
+        readers = readers_for(function, self._plan.families, {}) if self._plan.families else _NO_READERS
+        result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY, readers)
         return result
 
     def run(self, function: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any],
-            chosen: Options, listeners: Listeners) -> Any:
-        """Runs one call. A policy that this very call already holds is passed through."""
+            chosen: Options, listeners: Listeners, readers: Readers) -> Any:
+        """Runs one call, whose keys `readers` find. A policy that this very call already holds is passed through."""
         above = call.in_progress()
         plan = self._plan
         if above is not None and above.active and not above.held.isdisjoint(plan.policies):
@@ -63,11 +72,12 @@ class Stack:
                 if clock.current().now() >= above.deadline:
                     raise Saturated("the deadline had passed before the call could start", policy="deadline")
                 return function(*args, **kwargs)
+        keys = keys_of(plan.families, readers, args, kwargs) if plan.families else None
         bare = partial(function, *args, **kwargs)
         if plan.fallback is None:
-            return Run(plan, bare, label, chosen, listeners).go()
+            return Run(plan, bare, label, chosen, listeners, keys).go()
         try:
-            return Run(plan, bare, label, chosen, listeners).go()
+            return Run(plan, bare, label, chosen, listeners, keys).go()
         except Exception as error:
             return plan.fallback(error, args, kwargs)
 
@@ -97,6 +107,7 @@ class Stack:
 
 
 _NOBODY = Listeners()
+_NO_READERS: Readers = {}
 
 
 def stack(*policies: Policy, classify: Classify | None = None) -> Stack:

@@ -6,13 +6,16 @@ methods are called under the line's lock and never wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_guard.call import FOREVER
 from llm_guard.errors import Rejected
 from llm_guard.outcome import Outcome
+
+if TYPE_CHECKING:
+    from llm_guard.state.keyed import Keyed
 
 
 @dataclass(slots=True)  # not frozen: two are made a call, and freezing takes three times as long
@@ -35,14 +38,17 @@ class Request:
     many of its gates, the first ones, are passed for the whole call. `deadline`: the instant by which its call must
     have ended. `owner`: on whose behalf it comes, the outermost call where calls are `nested` (None: its own). `since`:
     when it came to the door. `permits`: what the gates gave it, in their order, once admitted; `refusal`: what it was
-    refused with.
+    refused with. `keys`: its key in each family that stands among its gates, for the line to choose by.
     """
 
-    __slots__ = ("by_call", "deadline", "gates", "nested", "owner", "patience", "permits", "refusal", "since", "urgent")
+    __slots__ = ("by_call", "deadline", "gates", "keys", "nested", "owner", "patience", "permits", "refusal", "since",
+                 "urgent")
 
-    def __init__(self, gates: Sequence[Gate], *, urgent: bool = False, patience: float | None = None,
-                 by_call: int = 0, deadline: float = FOREVER, owner: object = None, nested: bool = False) -> None:
-        self.gates = tuple(gates)
+    def __init__(self, gates: Sequence[Gate | Keyed[Any]], *, urgent: bool = False, patience: float | None = None,
+                 by_call: int = 0, deadline: float = FOREVER, owner: object = None, nested: bool = False,
+                 keys: Mapping[Keyed[Any], Hashable] | None = None) -> None:
+        self.gates: tuple[Gate, ...] = tuple(gates)  # type: ignore[arg-type]  # no families once it has chosen
+        self.keys = keys
         self.urgent = urgent
         self.patience = patience
         self.by_call = by_call

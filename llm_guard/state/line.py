@@ -9,7 +9,7 @@ its own; the lock is never held while waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from llm_guard import clock
@@ -18,6 +18,7 @@ from llm_guard.errors import Cancelled, Rejected, Saturated
 from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import IGNORED
 from llm_guard.state.gate import Ending, Gate, Request
+from llm_guard.state.keyed import G, Keyed, choose
 from llm_guard.state.knot import is_knot
 from llm_guard.state.lane import Lane, Waiting
 from llm_guard.state.section import InTheMidst, Section
@@ -53,6 +54,8 @@ class Line:
             time = clock.current()
             with self._section.checked():
                 now = request.since = time.now()
+                if request.keys is not None:
+                    choose(request, self._lanes_at.__contains__)
                 if self._lanes or self._ask(request, now) is not None:
                     waiting = self._append(request)
                     self._serve(request.gates, now)
@@ -81,6 +84,11 @@ class Line:
         Those of before a fork are void.
         """
         self._do(lambda: self._take_back(request, permits, ending))
+
+    def gate_of(self, family: Keyed[G], key: Hashable) -> G:
+        """The gate of `key`, as an attempt would have it."""
+        with self._section:
+            return family.of(key, self._lanes_at.__contains__)
 
     def changed(self, gate: Gate) -> None:
         """Asks again on behalf of those who wait for `gate`: call it after a setting of the gate has changed."""

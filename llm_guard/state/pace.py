@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from random import Random
 
 from llm_guard import checks
+from llm_guard.errors import ConfigError
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.state.pace_gate import Gate
 from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
+from llm_guard.state.pace_schedule import schedule_of
 
 #: Failures in a row that close the gate.
 FAILURES_TO_CLOSE = 8
@@ -59,21 +61,26 @@ class Pace:
     """When the next call may start, learned from how the calls before it ended.
 
     Instants (`now`, `deadline`) and durations are in seconds, rates in calls a second. `start` is the first rate and
-    `ceiling` the most there may be (None: the law alone); after `idle` seconds without a call the server is taken to
-    be cold again (None: never). A bad option raises `ConfigError`. Whoever shares a pace among threads holds a lock.
+    `ceiling` the most there may be (None: the law alone); after `idle` seconds without a call, though one could have
+    started, the server is taken to be cold again (None: never). `ramp_time` and `max_growth` are the user's own
+    schedule, see `llm_guard.state.pace_schedule`. A bad option raises `ConfigError`. Whoever shares a pace among
+    threads holds a lock.
     """
 
     def __init__(self, random: Random, *, ceiling: float | None = None, start: float | None = None,
-                 idle: float | None = None) -> None:
+                 idle: float | None = None, ramp_time: float | None = None,
+                 max_growth: tuple[float, float] | None = None) -> None:
         self._random = random
         self._first_rate = checks.optional_number("start", start, above=0, unit="calls a second")
         self._ceiling = checks.optional_number("ceiling", ceiling, above=0, unit="calls a second")
         self._idle = checks.optional_number("idle", idle, above=0, unit="seconds")
+        self._ramp_time, self._max_growth = ramp_time, max_growth
         self.reset()
 
     def reset(self) -> None:
         """Back to the first state. Calls under way are forgotten: their ends will change nothing."""
-        self._load = Load(Rate(self._first_rate, self._ceiling))
+        schedule = schedule_of(self._first_rate, self._ceiling, self._ramp_time, self._max_growth)
+        self._load = Load(Rate(self._first_rate, self._ceiling, schedule))
         self._gate = Gate(self._random)
         self._in_flight: set[Start] = set()
         self._last_event = -math.inf  # a start or an end
@@ -89,8 +96,15 @@ class Pace:
 
     @ceiling.setter
     def ceiling(self, value: float | None) -> None:
+        if value is None and self._ramp_time is not None:
+            raise ConfigError("ceiling", value, "a number, where ramp_time leads to it")
         self._ceiling = checks.optional_number("ceiling", value, above=0, unit="calls a second")
         self._load.rate.ceiling = math.inf if self._ceiling is None else self._ceiling
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls have started and not ended."""
+        return len(self._in_flight)
 
     # Before a call.
 
@@ -248,13 +262,15 @@ class Pace:
     def _cool_down(self, now: float) -> None:
         """A server left alone long enough has most likely unloaded its model."""
         if (self._idle is not None and not self._in_flight and not self._cold
-                and now - self._last_event > self._idle):
+                and now - max(self._last_event, self._load.rate.next_start) > self._idle):
             self._cold = True
             self._load.window.restart()
+            self._load.rate.follow_schedule(now, restart=True)
 
     def snapshot(self, now: float) -> PaceSnapshot:
         """What the pace does at this instant."""
         gate, rate, window = self._gate, self._load.rate, self._load.window
+        rate.follow_schedule(now)
         if now < gate.exhausted_until:
             state = "exhausted"
         elif gate.paused(now):

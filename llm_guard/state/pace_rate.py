@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from llm_guard.state.leak import Leak
+from llm_guard.state.pace_schedule import Schedule
 
 #: Calls a second of a rate nobody has bounded yet, and how far slow start may double it.
 DORMANT, MOST = 1000.0, 1e9
@@ -21,14 +22,17 @@ GROWTH_A_MINUTE, GROWTH_MEMORY = 2.0, 900.0
 class Rate:
     """How many calls a second may start.
 
-    `start` is the first rate and `ceiling` the most there may ever be, in calls a second; None: the law alone.
+    `start` is the first rate and `ceiling` the most there may ever be, in calls a second; None: the law alone. Where a
+    `schedule` is given, no more start than it allows, from a first rate of its own.
     """
 
-    __slots__ = ("_ceiling", "_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_leak", "_value", "bound",
-                 "clean", "delivered", "done", "holds_back", "measured_since", "slow_start")
+    __slots__ = ("_cap", "_ceiling", "_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_leak",
+                 "_schedule", "_value", "bound", "clean", "delivered", "done", "holds_back", "measured_since",
+                 "slow_start")
 
-    def __init__(self, start: float | None, ceiling: float | None) -> None:
-        self._first = DORMANT if start is None else start
+    def __init__(self, start: float | None, ceiling: float | None, schedule: Schedule | None = None) -> None:
+        self._first = DORMANT if start is None or schedule is not None else start
+        self._schedule, self._cap = schedule, math.inf  # what the schedule allows, as last looked up
         self._ceiling = math.inf if ceiling is None else ceiling
         self._leak = Leak()
         self._value = self._first
@@ -50,17 +54,28 @@ class Rate:
     @ceiling.setter
     def ceiling(self, value: float) -> None:
         self._ceiling = value
-        self._leak.reschedule(self.value)
+        self._leak.reschedule(min(self._value, value))
+        if self._schedule is not None:
+            self._schedule.set_ceiling(value)
 
     @property
     def next_start(self) -> float:
         """Before this instant nobody may start."""
-        return self._leak.next_start
+        if self._schedule is None:
+            return self._leak.next_start
+        return max(self._leak.next_start, self._schedule.next_start)
 
     @property
     def value(self) -> float:
-        """Calls a second, never above the ceiling."""
-        return min(self._value, self.ceiling)
+        """Calls a second, never above the ceiling and the schedule."""
+        return min(self._value, self._ceiling, self._cap)
+
+    def follow_schedule(self, now: float, restart: bool = False) -> None:
+        """Looks up what the schedule allows now; `restart`: the server is cold again."""
+        if self._schedule is not None:
+            if restart:
+                self._schedule.restart(now)
+            self._cap = self._schedule.cap(now)
 
     @property
     def learned(self) -> bool:
@@ -74,7 +89,10 @@ class Rate:
 
     def take(self, now: float, since: float) -> None:
         """Spends one start, of a call that has waited since `since`."""
-        self._leak.take(now, since, self.value)
+        self._leak.take(now, since, min(self._value, self._ceiling))
+        if self._schedule is not None:
+            self._schedule.note_start(now, since)
+            self._cap = self._schedule.cap(now)
         if self.measured_since is None:
             self.measured_since = now
 
@@ -113,6 +131,7 @@ class Rate:
 
     def restart(self, now: float) -> None:
         """Slow start from the first rate: the server that was learned about has gone and come back."""
+        self.follow_schedule(now, restart=True)
         if now >= self._growth_capped_until:
             self._value = self._first
             self.slow_start = True
@@ -122,6 +141,7 @@ class Rate:
         elapsed = now - (now if self.measured_since is None else self.measured_since)
         if elapsed < max(1.0, latency or 0.0):
             return
+        self.follow_schedule(now)
         measured = self.done / elapsed
         self.delivered = (self.delivered + measured) / 2 if self.delivered else measured
         if self.clean:
@@ -148,5 +168,5 @@ class Rate:
                 self._value = self.bound * math.exp(0.2 * (age - 1))
 
     def _raise(self, value: float) -> None:
-        if self._value < self.ceiling:  # nothing is learned above what the user allows
+        if self._value < min(self._ceiling, self._cap):  # nothing is learned above what the user allows
             self._value = min(value, MOST)

@@ -113,6 +113,28 @@ def test_a_permit_of_the_parent_is_void_in_the_child() -> None:
     assert limit.statistics().in_flight == pace.statistics().pace.in_flight == 0
 
 
+def test_keys_are_fresh_in_the_child_and_their_permits_void() -> None:
+    limit, pace = bounded(1, per_key="key"), ramp_up(key="key")
+
+    @limit
+    @pace
+    def keyed(function: Callable[[], object], key: str = "a") -> object:
+        return function()
+
+    def check() -> None:
+        assert (limit.statistics().keys, limit.statistics_of("a").in_flight) == (0, 0)
+        assert (pace.statistics().keys, pace.statistics_of("b").pace.state) == (0, "cold")
+        assert keyed(lambda: "in the child") == keyed(lambda: "in the child", key="b") == "in the child"
+        assert limit.statistics().keys == 2
+
+    with Busy(keyed, waiting=2):
+        pace.pause(600)
+        in_child(check)
+        assert limit.statistics_of("a").in_flight == 1
+        assert pace.statistics_of("b").pace.state == "paused"
+        pace.resume()
+
+
 def test_functions_that_still_run_in_the_parent_are_not_counted_in_the_child() -> None:
     over = threading.Event()
     bound = timeout(0.05, max_still_running=1)

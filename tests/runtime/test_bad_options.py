@@ -26,6 +26,12 @@ from llm_guard import (
 )
 
 NAN, INF = math.nan, math.inf
+
+
+async def a_key_that_cannot_be(prompt: str) -> str:
+    return prompt
+
+
 BAD: list[tuple[Callable[..., object], str, list[object]]] = [
     (bounded, "n", [0, -1, "8", True, NAN, 2.0, None, INF, [8]]),
     (bounded, "max_wait", [-1, "1", NAN, True]),
@@ -54,6 +60,14 @@ BAD: list[tuple[Callable[..., object], str, list[object]]] = [
     (ramp_up, "ceiling", [0, -1, "1", NAN, INF, True]),
     (ramp_up, "max_wait", [-1, "1", NAN]),
     (ramp_up, "classify", ["read"]),
+    (ramp_up, "key", [5, b"model", ["model"], a_key_that_cannot_be]),
+    (ramp_up, "max_keys", [0, -1, 2.5, "8", True, None]),
+    (ramp_up, "ramp_time", [60, 0, -1, "60", NAN, INF, True]),
+    (ramp_up, "max_growth", [1.5, (), (1.5,), (1.5, 900, 3), (1, 900), (0.5, 900), (1.5, 0), (1.5, -1), ("1.5", 900),
+                             (NAN, 900), (1.5, INF), "ab", True, {1.5, 900}]),
+    (ramp_up, "idle", [0, -1, "60", NAN, INF, True]),
+    (bounded, "per_key", [5, b"model", ["model"], a_key_that_cannot_be]),
+    (bounded, "max_keys", [0, -1, 2.5, "8", True, None]),
     (fallback, "on", [5, "ValueError", (), (ValueError, "x"), KeyboardInterrupt]),
     (stack, "classify", ["read", 5]),
 ]

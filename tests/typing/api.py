@@ -24,9 +24,9 @@ from llm_guard import (
     timeout,
 )
 from llm_guard.mapping.mapping import Mapping
-from llm_guard.policies.bounded import Bounded
+from llm_guard.policies.bounded import Bounded, BoundedStatistics
 from llm_guard.policies.breaker import Breaker
-from llm_guard.policies.ramp_up import RampUp
+from llm_guard.policies.ramp_up import RampUp, RampUpStatistics
 from llm_guard.policies.retry import Retry
 from llm_guard.policies.timeout import Timeout
 from llm_guard.runtime.guarded import Guarded
@@ -102,6 +102,36 @@ assert_type(client.ask.with_options(timeout=5)("hello"), str)
 assert_type(client.models, list[str])
 client.ask(3)  # type: ignore[arg-type]
 client.ask()  # type: ignore[call-arg]
+
+# A state for each key.
+
+
+@ramp_up(key="model", start=1, ceiling=10, ramp_time=60, max_growth=(1.5, 900), idle=None)
+@bounded(8, per_key=lambda prompt, model="small": model, max_keys=10)
+def keyed(prompt: str, model: str = "small") -> bytes:
+    return prompt.encode()
+
+
+class Tenant:
+    @bounded(2, per_key="self")
+    @ramp_up(key=lambda self, prompt: prompt[0])
+    def ask(self, prompt: str) -> str:
+        return prompt
+
+
+assert_type(keyed("hello", model="large"), bytes)
+assert_type(Tenant().ask("hello"), str)
+keyed(3)  # type: ignore[arg-type]
+keyed("hello", model=3)  # type: ignore[arg-type]
+keyed("hello", key="large")  # type: ignore[call-arg]
+Tenant().ask()  # type: ignore[call-arg]
+ramp_up(key=3)  # type: ignore[call-overload]
+ramp_up(max_growth=1.5)  # type: ignore[call-overload]
+bounded(8, per_key=3)  # type: ignore[arg-type]
+assert_type(ramp_up(key="model").statistics_of("large"), RampUpStatistics)
+assert_type(bounded(8, per_key=len).statistics_of(3), BoundedStatistics)
+ramp_up(key="model").pause(60, key=("a", "pair"))
+ramp_up(key="model").pause(60, key=["a", "list"])  # type: ignore[arg-type]
 
 # Policies as objects.
 
