@@ -7,14 +7,13 @@ timeouts are drops; a 500 is ignored, as its gRPC client does. Threads block at 
 
 from __future__ import annotations
 
-from strategies.limits import limited
+from strategies.limits import End, Limit, dropped, limited
 from strategies.tries import Retry, client
 
-from llm_guard.outcome import Kind
 from llm_guard.testing.simulation import Client, Setting, Strategy
 
 
-class AIMD:
+class AIMD(Limit):
     """The limit."""
 
     def __init__(self, initial: int = 20, least: int = 20, most: int = 200, backoff: float = 0.9,
@@ -27,12 +26,13 @@ class AIMD:
     def allowed(self, now: float) -> int:
         return self.limit
 
-    def ended(self, now: float, took: float, in_flight: int, kind: Kind) -> None:
-        if kind in (Kind.FAILURE, Kind.IGNORED):
+    def ended(self, end: End) -> None:
+        drop = dropped(end.error)
+        if drop is None:
             return
-        if kind is not Kind.SUCCESS or took > self._timeout:
+        if drop or end.took > self._timeout:
             self.limit = int(self.limit * self._backoff)
-        elif in_flight * 2 >= self.limit:
+        elif end.in_flight * 2 >= self.limit:
             self.limit += 1
         self.limit = min(self._most, max(self._least, self.limit))
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import math
 
-from strategies.limits import limited
+from strategies.limits import End, Limit, dropped, limited
 from strategies.tries import Retry, client
 
-from llm_guard.outcome import Kind
 from llm_guard.testing.simulation import Client, Setting, Strategy
 
 WINDOW_SECONDS = 1.0
@@ -27,7 +26,7 @@ LONG_WINDOW = 600
 WARM_UP = 10
 
 
-class Gradient2:
+class Gradient2(Limit):
     """The limit, told each window's mean latency by `window`, or each call's by `ended`."""
 
     def __init__(self, initial: int = 20, least: int = 20, most: int = 200) -> None:
@@ -43,16 +42,16 @@ class Gradient2:
     def allowed(self, now: float) -> int:
         return int(self.limit)
 
-    def ended(self, now: float, took: float, in_flight: int, kind: Kind) -> None:
-        if kind in (Kind.FAILURE, Kind.IGNORED):
+    def ended(self, end: End) -> None:
+        if dropped(end.error) is None:
             return
         self._samples += 1
-        self._sum += took
-        self._most_in_flight = max(self._most_in_flight, in_flight)
-        if now > self._next_window:
+        self._sum += end.took
+        self._most_in_flight = max(self._most_in_flight, end.in_flight)
+        if end.at > self._next_window:
             if self._samples >= WINDOW_SAMPLES:
                 self.window(self._sum / self._samples, self._most_in_flight)
-            self._next_window = now + WINDOW_SECONDS
+            self._next_window = end.at + WINDOW_SECONDS
             self._samples, self._sum, self._most_in_flight = 0, 0.0, 0
 
     def window(self, short: float, in_flight: int) -> None:

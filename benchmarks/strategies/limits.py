@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
-from strategies.tries import Attempt, kind_of
+from strategies.tries import Attempt
 from strategies.waiting import Condition
 
 from llm_guard.clock import current
-from llm_guard.outcome import Kind
 from llm_guard.testing.simulation import Call, ServerCall
+from llm_guard.testing.virtual_server import ServerRefused, ServerTimeout
 
 
-class Limit(Protocol):
+@dataclass(frozen=True, slots=True)
+class End:
+    """A call ended at `at`, after `took` seconds. `in_flight` were there when it started, itself included; `mark` is
+    what the limit noted at its start. `error`: None where there was an answer."""
+
+    at: float
+    took: float
+    in_flight: int
+    error: BaseException | None = None
+    mark: object = None
+
+
+class Limit(ABC):
     """The arithmetic of a limit. It is told the time, and called under one lock."""
 
+    @abstractmethod
     def allowed(self, now: float) -> int:
         """How many calls may be in flight."""
 
-    def ended(self, now: float, took: float, in_flight: int, kind: Kind) -> None:
-        """A call ended after `took` seconds; `in_flight` were there when it had started, itself included."""
+    def started(self) -> object:
+        """A call starts; what `ended` shall be told of it."""
+        return None
+
+    @abstractmethod
+    def ended(self, end: End) -> None:
+        """A call ended."""
+
+
+def dropped(error: BaseException | None) -> bool | None:
+    """How Netflix's own clients read an end: an answer is no drop (False), a refusal, a broken connection and a timeout
+    are (True), any other error is ignored (None)."""
+    if error is None:
+        return False
+    return True if isinstance(error, ServerRefused | ServerTimeout) else None
 
 
 def limited(limit: Limit, timeout: float) -> Attempt:
@@ -35,20 +62,19 @@ def limited(limit: Limit, timeout: float) -> Attempt:
                 while in_flight >= limit.allowed(time.now()):
                     condition.wait()
                 in_flight += 1
-                seen, began = in_flight, time.now()
-            kind = Kind.IGNORED
+                seen, mark, began = in_flight, limit.started(), time.now()
+            raised: BaseException | None = None
             try:
-                answer = call(item, timeout=timeout)
-                kind = Kind.SUCCESS
-                return answer
-            except Exception as error:
-                kind = kind_of(error) or Kind.IGNORED
+                return call(item, timeout=timeout)
+            except BaseException as error:
+                raised = error
                 raise
             finally:
                 with condition:
                     in_flight -= 1
-                    limit.ended(time.now(), time.now() - began, seen, kind)
-                    condition.notify(max(0, limit.allowed(time.now()) - in_flight))
+                    now = time.now()
+                    limit.ended(End(now, now - began, seen, raised, mark))
+                    condition.notify(max(0, limit.allowed(now) - in_flight))
 
         return once
 

@@ -90,7 +90,10 @@ def strategy(retry: Retry = three_tries) -> Strategy:
     def made(setting: Setting) -> Client:
         if retry is patient:
             return client(setting, bounded(_calls(setting.timeout), Throttle()), patient)
-        tried: Attempt = lambda call: retry(_calls(TIMEOUT)(call))  # noqa: E731
+
+        def tried(call: ServerCall) -> Call:
+            return retry(_calls(TIMEOUT)(call))
+
         return client(setting, bounded(tried, Throttle()), once)
 
     return made

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from strategies.tries import RejectedHere, Retry, client, kind_of
+from strategies.tries import RejectedHere, Retry, client
 
 from llm_guard.clock import chance, current
-from llm_guard.outcome import REFUSALS, Kind
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
+from llm_guard.testing.virtual_server import ServerFailed
 
 WINDOW_SECONDS = 120
 
@@ -61,6 +61,10 @@ def strategy(retry: Retry) -> Strategy:
         state = AdaptiveThrottling()
         lock = threading.Lock()
 
+        def accept() -> None:
+            with lock:
+                state.accepted(current().now())
+
         def attempt(call: ServerCall) -> Call:
             def once(item: object) -> str:
                 with lock:
@@ -69,25 +73,16 @@ def strategy(retry: Retry) -> Strategy:
                     state.requested(now)
                 if rejected:
                     raise RejectedHere("the server refuses too many")
-                accepted = True
                 try:
-                    return call(item, timeout=setting.timeout)
-                except Exception as error:
-                    accepted = not _refused(error)
+                    answer = call(item, timeout=setting.timeout)
+                except ServerFailed:
+                    accept()  # it was taken on all the same
                     raise
-                finally:
-                    if accepted:
-                        with lock:
-                            state.accepted(current().now())
+                accept()
+                return answer
 
             return once
 
         return client(setting, attempt, retry)
 
     return made
-
-
-def _refused(error: BaseException) -> bool:
-    """Not taken on: refused, no connection, or no answer in time. A 500 was taken on."""
-    kind = kind_of(error)
-    return kind in REFUSALS or kind in (Kind.QUOTA, Kind.TIMEOUT)

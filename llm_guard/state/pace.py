@@ -32,12 +32,14 @@ FAILURES_TO_CLOSE = 8
 
 @dataclass(slots=True, eq=False)
 class Start:
-    """What a call remembers of its start: the number in flight before it, and the state of the pace."""
+    """What a call remembers of its start: the number in flight before it, the state of the pace, when it was, and how
+    many seconds after the start before it."""
 
     k: int
     cold: bool
     probing: bool
     started: float
+    gap: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Pace:
         if call.probing:
             self._gate.probe = call
         self._in_flight.add(call)
-        self._load.start(now, now if since is None else since)
+        call.gap = self._load.start(now, now if since is None else since)
         self._last_event = now
         return call
 
@@ -181,6 +183,8 @@ class Pace:
                 self._refused(start, now, hint, fresh, probe, grew=outcome.kind is Kind.GROWTH_LIMITED)
             case Kind.FAILURE | Kind.TIMEOUT:
                 self._failed(now, outcome.answered, fresh, probe)
+                if outcome.kind is Kind.TIMEOUT and timeout is not None and fresh and not (probe or start.cold):
+                    self._load.timed_out(timeout)
         self._load.rate.tick(now, self._load.latency.mean)
 
     def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool,
@@ -229,7 +233,7 @@ class Pace:
         if probe:
             self._gate.probe_refused(now, hint)
         elif fresh and self._ok_since_cut:
-            if self._load.cut(now, call.k, len(self._in_flight), hint, grew):
+            if self._load.cut(now, call.k, call.gap, len(self._in_flight), hint, grew):
                 self._epoch_before = self._epoch
             self._epoch = now
             self._ok_since_cut = False

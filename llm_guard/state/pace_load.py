@@ -9,6 +9,11 @@ from llm_guard.state.pace_window import Window
 
 #: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
 QUICKEST = 0.001
+#: The mean latency over its base from which on calls are taken to queue.
+QUEUEING = 1.2
+#: A call is refused "in a burst" when it followed the one before it by less than this share of an even spacing. For so
+#: many seconds starts are then spaced: none closer to the last than an even spacing over `SPACING`.
+BURST, BURST_MEMORY, SPACING = 0.25, 60.0, 1.5
 
 
 class Latency:
@@ -31,27 +36,34 @@ class Latency:
         else:
             self.base = min(self.mean, self.base + 0.0002 * (self.mean - self.base))
 
+    def add_timeout(self, seconds: float) -> None:
+        """A call took longer than `seconds`: that much is known of its latency."""
+        if self.mean is not None and seconds > self.mean:
+            self.mean *= (seconds / self.mean) ** max(0.1, 1 / self._count)
+
     def above_base(self, factor: float) -> bool:
         """The mean is known and above `factor` times the base."""
         return self.mean is not None and self.base is not None and self.mean > factor * self.base
 
-    def gradient(self, timeout: float | None) -> float:
-        """What the latency may be over what it is: below 1 where queues build up (Gradient2's idea)."""
-        if self.mean is None or self.base is None:
+    def limit(self, timeout: float | None) -> float:
+        """The seconds from which on a latency says that queues build up. A server that was never any quicker than half
+        the timeout is slow, not overrun."""
+        if self.base is None:
             return math.inf
-        return min(2.5 * self.base, math.inf if timeout is None else timeout / 2) / self.mean
+        return min(2.5 * self.base, math.inf if timeout is None else max(timeout / 2, self.base))
 
 
 class Load:
     """Window, rate and latency, and what moves them."""
 
-    __slots__ = ("_last_start", "latency", "rate", "window")
+    __slots__ = ("_last_start", "_spaced_until", "latency", "rate", "window")
 
     def __init__(self, rate: Rate) -> None:
         self.window = Window()
         self.rate = rate
         self.latency = Latency()
         self._last_start = -math.inf
+        self._spaced_until = -math.inf
 
     def ready_at(self, now: float, in_flight: int) -> float:
         """When there is room for one more: `now`, a later instant, or inf (when a call has ended)."""
@@ -62,32 +74,53 @@ class Load:
         if rate.next_start > now:
             rate.holds_back = True
             return rate.next_start
-        if not window.slow_start and not rate.learned and in_flight >= window.held and latency is not None:
+        if window.slow_start or latency is None:
+            return now
+        if not rate.learned and in_flight >= window.held:
             # Never try one more slot in the same instant as another start.
             return max(now, self._last_start + latency / window.size)
+        if in_flight and now < self._spaced_until:
+            return max(now, self._last_start + latency / window.size / SPACING)
         return now
 
-    def start(self, now: float, since: float) -> None:
-        """A call starts that has waited since `since`."""
+    def start(self, now: float, since: float) -> float:
+        """A call starts that has waited since `since`. Returns the seconds from the start before it."""
         self.rate.take(now, since)
-        self._last_start = now
+        gap, self._last_start = now - self._last_start, now
+        return gap
 
     def answered(self, now: float, latency: float, timeout: float | None, fresh: bool) -> None:
         """A call that did not start cold was answered. Only a fresh one, started after the last cut, may grow."""
         self.latency.add(latency)
-        gradient = self.latency.gradient(timeout)
-        if gradient < 1:  # queues build up: step back before a refusal
-            self.window.step_back(self.window.size - 0.5 * (1 - gradient))
-        elif self.window.holds_back and fresh:
+        limit = self.latency.limit(timeout)
+        if not self._step_back(limit) and self.window.holds_back and fresh and latency <= limit:
             self.window.grow(now)
 
-    def cut(self, now: float, k: int, in_flight: int, hint: float | None, grew: bool) -> bool:
+    def timed_out(self, timeout: float) -> None:
+        """A fresh call ran out of time: it says of the latency that it is more than that."""
+        self.latency.add_timeout(timeout)
+        self._step_back(self.latency.limit(timeout))
+
+    def _step_back(self, limit: float) -> bool:
+        """Where the latency is above its limit, queues build up: steps back before a refusal (Gradient2's idea)."""
+        mean = self.latency.mean
+        if mean is None or mean <= limit:
+            return False
+        slow_start = self.window.slow_start and not self.latency.above_base(QUEUEING)
+        self.window.step_back(self.window.size - 0.5 * (1 - limit / mean))
+        self.window.slow_start = slow_start
+        return True
+
+    def cut(self, now: float, k: int, gap: float, in_flight: int, hint: float | None, grew: bool) -> bool:
         """One step back for one burst of refusals, in the window or in the rate: whichever was too much.
 
-        The call was refused that started beside `k` others; `in_flight` are left; `grew`: the server complains of
-        growth. Returns whether its slots were full: then replies of the same burst may show that they are fewer.
+        The call was refused that started beside `k` others, `gap` seconds after the last of them; `in_flight` are left;
+        `grew`: the server complains of growth. Returns whether its slots were full: then replies of the same burst may
+        show that they are fewer.
         """
         window, rate, latency = self.window, self.rate, self.latency
+        if latency.mean is not None and gap < BURST * latency.mean / window.size:
+            self._spaced_until = now + BURST_MEMORY
         if k >= window.held and not rate.learned and hint is None and not grew:
             # Refused with more than it ever accepted.
             window.slots_full(now, k, latency.above_base(1.5))

@@ -13,6 +13,11 @@ from llm_guard.state.pace_schedule import Schedule
 
 #: Calls a second of a rate nobody has bounded yet, and how far slow start may double it.
 DORMANT, MOST = 1000.0, 1e9
+#: A cut without a refusal for so many seconds is put to the test: the rate rises ever faster, by the square of the time
+#: since, so that a limit that was raised threefold is followed within 30 s of the cut.
+QUIET, QUIET_GROWTH = 25.0, 0.03
+#: What was sent in less than so many seconds is counted as if it had been sent in them.
+SHORTEST = 0.5
 #: No cut goes lower, in calls a second.
 LEAST = 0.2
 #: After the server said "grew too fast": the rate grows by this factor in 60 s at most, for so many seconds.
@@ -27,7 +32,7 @@ class Rate:
     """
 
     __slots__ = ("_cap", "_ceiling", "_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_leak",
-                 "_schedule", "_value", "bound", "clean", "delivered", "done", "holds_back", "measured_since",
+                 "_schedule", "_sent", "_value", "bound", "clean", "delivered", "done", "holds_back", "measured_since",
                  "slow_start")
 
     def __init__(self, start: float | None, ceiling: float | None, schedule: Schedule | None = None) -> None:
@@ -42,7 +47,7 @@ class Rate:
         self._latency_at_cut: float | None = None
         self.holds_back = False  # some call waited for the bucket since the last tick
         self.clean = True  # no refusal since the last tick
-        self.done = 0  # answers since `measured_since`
+        self.done = self._sent = 0  # answers and starts since `measured_since`
         self.delivered = 0.0  # answers a second, smoothed over the ticks
         self.measured_since: float | None = None
 
@@ -93,12 +98,13 @@ class Rate:
         if self._schedule is not None:
             self._schedule.note_start(now, since)
             self._cap = self._schedule.cap(now)
+        self._sent += 1
         if self.measured_since is None:
             self.measured_since = now
 
     def measure_anew(self, now: float) -> None:
         """Drops what was measured while the server loaded or was closed: it says nothing about its rate."""
-        self.measured_since, self.done, self.delivered = now, 0, 0.0
+        self.measured_since, self.done, self._sent, self.delivered = now, 0, 0, 0.0
 
     def delivered_lately(self, now: float) -> float:
         """Answers a second, the second that still runs included; 0 where nothing is known."""
@@ -107,7 +113,13 @@ class Rate:
 
     def cut(self, now: float, delivered: float, latency: float | None) -> None:
         """The server refused at this rate while it answered `delivered` a second (0: unknown)."""
-        self._set_bound(now, min(self.value, delivered) if delivered else 0.7 * self.value, latency)
+        if not delivered:  # then the rate itself may be far from what was sent
+            delivered = min(0.7 * self.value, self._sent_lately(now))
+        self._set_bound(now, min(self.value, delivered), latency)
+
+    def _sent_lately(self, now: float) -> float:
+        """Starts a second since it measures."""
+        return self._sent / max(SHORTEST, now - (now if self.measured_since is None else self.measured_since))
 
     def cut_again(self, now: float, latency: float | None) -> None:
         """It refused again, and named its wait, before it had accepted anything."""
@@ -146,7 +158,7 @@ class Rate:
         self.delivered = (self.delivered + measured) / 2 if self.delivered else measured
         if self.clean:
             self._grow(now, elapsed, latency)
-        self.measured_since, self.done = now, 0
+        self.measured_since, self.done, self._sent = now, 0, 0
         self.holds_back, self.clean = False, True
 
     def _grow(self, now: float, elapsed: float, latency: float | None) -> None:
@@ -165,7 +177,8 @@ class Rate:
                 least = min(LEAST, self._value)
                 self._value = max(least, self.bound * (1 - 0.1 * (1 - age) ** 2))
             else:
-                self._value = self.bound * math.exp(0.2 * (age - 1))
+                quiet = max(0.0, now - self._cut_at - QUIET)
+                self._value = self.bound * math.exp(0.2 * (age - 1) + QUIET_GROWTH * quiet**2)
 
     def _raise(self, value: float) -> None:
         if self._value < min(self._ceiling, self._cap):  # nothing is learned above what the user allows
