@@ -98,9 +98,10 @@ class FixedWindows:
             early, late = max(early, self._early + fitting), min(late, self._late + fitting)
         self._early, self._late = early, late
         before, count = self._last_count, self._count - 1  # the call that was let in belongs to the next window
-        same = self._fits >= BELIEVED and abs(count - before) <= 1 + 0.02 * before
+        least = min(count, before)
+        same = self._fits >= BELIEVED and least > 0 and abs(count - before) <= 1 + 0.02 * before
         self._trusted = self._trusted + 1 if self._full is not None and same else 0
-        self._full = min(count, before) if same and 0 < min(count, before) and self._trusted < TRUSTED else None
+        self._full = least if same and self._trusted < TRUSTED else None
         self._last_count, self._count = count, 1
 
     def next_probe(self, now: float) -> float | None:

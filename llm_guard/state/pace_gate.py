@@ -14,7 +14,8 @@ QUOTA_WAIT = 60.0
 class Gate:
     """Open at first. Once shut, it lets single probes through after a while; what becomes of them decides."""
 
-    __slots__ = ("_paused_until", "_probes", "_random", "at", "cold", "exhausted_until", "foreseen", "probe", "shut_since")
+    __slots__ = ("_paused_until", "_probes", "_random", "at", "cold", "exhausted_until", "foreseen", "probe",
+                 "shut_since")
 
     def __init__(self, random: Random) -> None:
         self._random = random

@@ -57,8 +57,9 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     else:
         deadline = math.inf if requests.deadline is None else requests.deadline
         best = best_answers(server_kind, seed, [at * speed for at in requests.instants], deadline * speed)
-    return Run(server_kind, workload if isinstance(workload, str) else "arrivals", seed, setting.deadline, best, seconds,
-               tuple(watch.items), tuple(watch.called_at), seen, tuple(watch.samples))
+    name = workload if isinstance(workload, str) else "arrivals"
+    return Run(server_kind, name, seed, setting.deadline, best, seconds, tuple(watch.items), tuple(watch.called_at),
+               seen, tuple(watch.samples))
 
 
 class _Watch:
