@@ -20,12 +20,12 @@ from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_window import Window
 
 
-def _nothing(*args: object) -> None:
+def _nothing(*args: object, **options: object) -> None:
     """In place of a method that changes something."""
 
 
 def _always(value: object) -> Callable[..., Any]:
-    return lambda *args: value
+    return lambda *args, **options: value
 
 
 def _limit(latency: Latency, timeout: float | None) -> float:
@@ -39,7 +39,7 @@ _window_init = Window.__init__
 
 def _endless(window: Window) -> None:
     _window_init(window)
-    window.size = math.inf
+    window.size = 1e6
 
 
 Patch = tuple[object, str, object]
@@ -55,11 +55,12 @@ ADDED: dict[str, list[Patch]] = {
     "fixed windows learned": [(FixedWindows, "next_probe", _always(None))],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
 }
-#: The parts that it has had from the beginning.
+#: The parts that it has had from the beginning; but for its gate as a whole, without which refused calls come again at
+#: once, and on servers that count them too nobody is ever answered.
 FIRST: dict[str, list[Patch]] = {
     "window": [(Window, "__init__", _endless), (Window, "step_back", _nothing), (Window, "restart", _nothing)],
     "latency gradient": [(Load, "_step_back", _always(False))],
-    "gate": [(Gate, "shut", _nothing), (Gate, "probe_refused", _nothing)],
+    "waits between probes grow": [(Gate, "_wait", _always(0.5))],
     "single probe": [(Gate, "taken", _always(False))],
     "learned rate": [(Rate, "_set_bound", _nothing)],
     "many failures in a row close the gate": [(pace, "FAILURES_TO_CLOSE", 10**9)],

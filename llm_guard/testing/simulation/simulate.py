@@ -37,6 +37,8 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     checks.whole("threads", threads, least=1)
     checks.number("apart", apart, least=0, unit="seconds")
     checks.optional_number("sample_every", sample_every, above=0, unit="seconds")
+    if items is not None:
+        checks.whole("items", items, least=1)
     requests = arrivals(workload, server_kind, seed)
     count = len(requests.instants) if requests else items if items is not None else server_kind.items
     setting = Setting(server_kind, threads, requests.deadline if requests else None, speed)
@@ -125,11 +127,15 @@ def _run_online(watch: _Watch, calls: list[Call], requests: Arrivals) -> None:
     time = clock.current()
     all_ended = time.waiter()
     left = len(watch.items)
+    wrong: list[BaseException] = []
 
     def request(index: int) -> Callable[[], None]:
         def run() -> None:
             nonlocal left
-            watch.work(calls[watch.items[index].client], index)
+            try:
+                watch.work(calls[watch.items[index].client], index)
+            except AssertionError as error:
+                wrong.append(error)
             left -= 1
             if not left:
                 all_ended.set()
@@ -141,6 +147,8 @@ def _run_online(watch: _Watch, calls: list[Call], requests: Arrivals) -> None:
         time.spawn(request(index), "request")
     if watch.items:
         all_ended.wait()
+    if wrong:
+        raise wrong[0]
 
 
 def _run_all(jobs: list[Callable[[], None]]) -> None:
