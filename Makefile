@@ -2,11 +2,12 @@
 #   make demo    the main job on real HTTP, against a server that starts cold
 #   make test    style, types and tests
 #   make bench   what a guarded call costs, beside its peers
+#   make success whose calls succeed on servers that start cold, beside other strategies (half an hour)
 PYTHON ?= python3
 VENV ?= .venv
 RUN := env -u PYTHONPATH $(VENV)/bin/python
 
-.PHONY: demo test lint unit bench clean
+.PHONY: demo test lint unit bench success clean
 demo: $(VENV)/ready-demo
 	$(RUN) examples/demo/main.py
 
@@ -22,6 +23,9 @@ unit: $(VENV)/ready-test
 bench: $(VENV)/ready-bench
 	$(RUN) benchmarks/overhead.py
 	$(RUN) benchmarks/bucket.py
+
+success: $(VENV)/ready-bench
+	$(RUN) benchmarks/success.py --out docs
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -4,13 +4,16 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+#: The libraries that benchmarks/strategies runs beside this one.
+STRATEGIES = ["pyrate-limiter>=4", "botocore>=1.34", "adaptive-concurrency>=0.1"]
 EXTRAS = {
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100", "mypy>=1.11", "types-requests",
-             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2"],  # the last four: so that no test is skipped
+             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2",
+             *STRATEGIES],  # from matplotlib on: so that no test is skipped
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
-    "bench": ["tenacity>=9", "pybreaker>=1.2"],
+    "bench": ["tenacity>=9", "pybreaker>=1.2", *STRATEGIES, "matplotlib>=3.8"],
 }
 EXTRAS["all"] = sorted({need for needs in EXTRAS.values() for need in needs})
 

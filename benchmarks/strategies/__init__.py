@@ -1,12 +1,13 @@
 """The known ways to call an LLM's API, each as a strategy that `llm_guard.testing.simulation.simulate` runs.
 
-Each stands here twice: as people configure it, and "patient", with as many tries as `llm_guard.retry` makes (see `tries`), so
-that what then differs is the law and not the number of tries. A file's docstring says which parts are the library's. All
-waiting goes through `llm_guard.clock.current()`, all chance through its dice.
+Each stands here twice: as people configure it, and "patient", with as many tries as `llm_guard.retry` makes (see
+`tries`), so that what then differs is the law and not the number of tries. A file's docstring says which parts are the
+library's. All waiting goes through `llm_guard.clock.current()`, all chance through its dice.
 """
 
 from __future__ import annotations
 
+from llm_guard.testing.simulation import Strategy
 from strategies import (
     adaptive_concurrency,
     aimd,
@@ -20,8 +21,6 @@ from strategies import (
     sre,
 )
 from strategies.tries import five_tries, patient
-
-from llm_guard.testing.simulation import Strategy
 
 __all__ = ["STRATEGIES", "TOLD"]
 

@@ -3,25 +3,27 @@
 The library's: `Controller`, which decides from the latency of each call and from failures how many workers there are,
 with the settings of its README (2 workers at first, one item a batch, as many as there are threads at the most).
 
-Not the library's: `run_adaptive`, which has threads and a clock of its own. Here a thread waits until fewer than `workers`
-calls are in flight, and tells the controller of each end what that loop would. Gentler than the library: it does not end
-the run after 8 failures in a row, which would end each that begins cold, and who waits for the next try holds no worker.
+Not the library's: `run_adaptive`, which has threads and a clock of its own. Here a thread waits until fewer than
+`workers` calls are in flight, and tells the controller of each end what that loop would. Gentler than the library: it
+does not end the run after 8 failures in a row, which would end each that begins cold; who waits for the next try holds
+no worker; and its `RateLimiter`, which shuts for 60 to 960 s at a 429, is left away, as in its first example.
 """
 
 from __future__ import annotations
 
 import adaptive_concurrency as library
-from strategies.limits import End, Limit, limited
-from strategies.tries import Retry, client
 
 from llm_guard.testing.simulation import Client, Setting, Strategy
+from strategies.limits import End, Limit, limited
+from strategies.tries import Retry, client
 
 
 class Workers(Limit):
     """The controller's number of workers."""
 
     def __init__(self, most: int) -> None:
-        self.controller = library.Controller(library.AdaptiveConfig(workers=min(2, most), max_workers=most, batch_size=1))
+        config = library.AdaptiveConfig(workers=min(2, most), max_workers=most, batch_size=1)
+        self.controller = library.Controller(config)
 
     def allowed(self, now: float) -> int:
         return self.controller.setting.workers

@@ -1,22 +1,22 @@
 """Netflix concurrency-limits' AIMD: one more in flight after a success, a tenth fewer after a drop.
 
-Own arithmetic after the formulas of its `AIMDLimit`: a call that was dropped, or took more than 5 s, x0.9, rounded down; else, where at
-least half the limit was in use, +1; from 20 to 200, 20 at first, all its defaults. Refusals, broken connections and
-timeouts are drops; a 500 is ignored, as its gRPC client does. Threads block at the limit, as with its `BlockingLimiter`.
+Own arithmetic after the formulas of its `AIMDLimit`: a call that was dropped or took more than 5 s, x0.9, rounded
+down; else, where at least half the limit was in use, +1; 20 at first, 200 at most, its defaults. The least is 1 and not
+its default of 20, which its documentation calls not desirable for batches. Refusals, broken connections and timeouts
+are drops; a 500 is ignored, as by its gRPC client. Threads block at the limit, as with its `BlockingLimiter`.
 """
 
 from __future__ import annotations
 
+from llm_guard.testing.simulation import Client, Setting, Strategy
 from strategies.limits import End, Limit, dropped, limited
 from strategies.tries import Retry, client
-
-from llm_guard.testing.simulation import Client, Setting, Strategy
 
 
 class AIMD(Limit):
     """The limit."""
 
-    def __init__(self, initial: int = 20, least: int = 20, most: int = 200, backoff: float = 0.9,
+    def __init__(self, initial: int = 20, least: int = 1, most: int = 200, backoff: float = 0.9,
                  timeout: float = 5.0) -> None:
         self.limit = initial
         self._least, self._most = least, most

@@ -1,12 +1,15 @@
 """botocore's adaptive retry mode: a token bucket whose rate follows CUBIC, and a quota on retries.
 
-botocore's own: `ClientRateLimiter` with its `CubicCalculator`, `RateClocker` and `TokenBucket`, and, as people use it, the
-standard mode's `RetryHandler`: 3 attempts, a quota of 500 of which a retry takes 14 or 5, U(0, 1) x 2^n seconds after a
-throttling error and a twentieth of it after others, 20 s at most. All of it as `retries={"mode": "adaptive"}` sets it up.
+botocore's own: `ClientRateLimiter` with its `CubicCalculator`, `RateClocker` and `TokenBucket`, and, as people use it,
+the standard mode's `RetryHandler`: 3 attempts, a quota of 500 of which a retry takes 14 or 5, U(0, 1) x 2^n seconds
+after a throttling error and a twentieth of it after others, 20 s at most. All of it is what `retries={"mode":
+"adaptive"}` sets up.
 
-Not botocore's: the clock, the condition on which its bucket waits, the dice, and what the server's ends look like to it: a limit and an
-overload are 429, loading is AWS's 503 `SlowDown` (both throttling errors), a failure is 500, a hint comes in its own header. The
-patient form has the rate limiter under that patience, without the quota, which bounds the number of tries.
+Not botocore's: the clock, the condition on which its bucket waits, the order of those who wait, the dice, and what the
+server's ends look like to it: a limit and an overload are 429, loading is the 503 `SlowDown` that AWS's servers know
+(both are throttling errors; were loading a bare 503, the quota would be gone in a second, and the batch with it), a
+failure is 500, a hint comes in AWS's own header. The patient form has the rate limiter under that patience, without the
+quota, which bounds the number of tries.
 """
 
 from __future__ import annotations
@@ -15,16 +18,19 @@ from typing import Any
 
 from botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError  # type: ignore[import-untyped]
+from botocore.model import ServiceModel  # type: ignore[import-untyped]
 from botocore.retries import adaptive, bucket, quota, standard, throttling  # type: ignore[import-untyped]
-from strategies.tries import Attempt, Retry, client, kind_of, patient
-from strategies.waiting import Condition, sleep, time_left
 
 from llm_guard.clock import chance, current
 from llm_guard.outcome import Kind
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
 from llm_guard.testing.virtual_server import ServerRefused
+from strategies.tries import Attempt, Retry, client, kind_of, patient
+from strategies.waiting import Condition, Turnstile, sleep, time_left
 
 URL = "https://server.example"
+#: An operation without errors of its own, as botocore's retry rules ask for one.
+ASK = ServiceModel({"metadata": {}, "operations": {"Ask": {"name": "Ask"}}, "shapes": {}}, "llm").operation_model("Ask")
 #: An answer, or the error of an attempt.
 Ended = str | Exception
 #: The arguments of botocore's `needs-retry`.
@@ -58,6 +64,7 @@ class Adaptive:
         adapter = standard.RetryEventAdapter()
         detector = standard.ThrottlingErrorDetector(adapter)
         self.limiter = rate_limiter(detector)
+        self._turnstile = Turnstile()
         self.quota = standard.RetryQuotaChecker(quota.RetryQuota(), detector)
         backoff = standard.ExponentialBackoff(random=chance.random, throttling_detector=detector)
         policy = standard.RetryPolicy(retry_checker=standard.StandardRetryConditions(), retry_backoff=backoff)
@@ -65,7 +72,8 @@ class Adaptive:
 
     def attempt(self, call: Call, item: object, number: int, context: dict[str, object]) -> tuple[Ended, Event]:
         """One attempt, paced; its end, and the event that botocore would send of it."""
-        self.limiter.on_sending_request(None)
+        with self._turnstile:
+            self.limiter.on_sending_request(None)
         ended: Ended
         try:
             ended = call(item)
@@ -93,7 +101,7 @@ def event_of(ended: Ended, number: int, context: dict[str, object]) -> Event:
             caught = ReadTimeoutError(endpoint_url=URL)
         case _:
             response = _response(500, "InternalServerError")
-    return {"response": response, "attempts": number, "operation": None, "caught_exception": caught,
+    return {"response": response, "attempts": number, "operation": ASK, "caught_exception": caught,
             "request_dict": {"context": context}}
 
 

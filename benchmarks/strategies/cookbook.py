@@ -1,11 +1,11 @@
 """The OpenAI Cookbook's `api_request_parallel_processor.py`, told the true capacity as its requests a minute.
 
 Own arithmetic after its loop: a bucket that is full at first holds one minute's requests; one request leaves each
-millisecond at most, those to be tried again first; 15 s after the last rate limit error nothing leaves; an item has 5 attempts,
-without any wait of its own. A 429 is a rate limit error, any other error is not.
+millisecond at most, those to be tried again first; for 15 s after the last rate limit error nothing leaves; an item has
+5 attempts, without any wait of its own. A 429 is a rate limit error, any other error is not.
 
-Not its: the threads. Its loop has as many requests in flight as the bucket lets out; here there are as many as threads at the
-most, which is gentler with the server. Tokens are not counted.
+Not its: the threads. Its loop has as many requests in flight as the bucket lets out; here there are as many as threads
+at the most, which is gentler with the server. Tokens are not counted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import heapq
 import math
 import threading
 
-from strategies.tries import Retry, client, kind_of
-from strategies.waiting import Condition, time_left
-
 from llm_guard.clock import current
 from llm_guard.outcome import REFUSALS, Kind
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
 from llm_guard.testing.virtual_server import ServerRefused
+from strategies.tries import Retry, client, kind_of
+from strategies.waiting import Condition, time_left
 
 ATTEMPTS = 5
 PAUSE_SECONDS = 15.0

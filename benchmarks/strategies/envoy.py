@@ -1,24 +1,25 @@
 """Envoy's adaptive concurrency: a limit from the latency now over the latency with few in flight.
 
-Own arithmetic after its gradient controller. A minRTT window lets 3 calls in flight until 50 have ended; the percentile of
-their latencies is minRTT. From then on, each 0.1 s: gradient g = clamp(1.25 minRTT / sampleRTT, 0.5, 2),
-limit = L g + sqrt(L g), 3 to 1000. Each 60 s (plus up to 10%), and when the limit was 3 for 5 updates in a row, a new minRTT
-window. Percentile 90, 0.1 s, 60 s, 50 and 10% are those of the example in its documentation; the rest its defaults.
+Own arithmetic after its gradient controller. A minRTT window lets 3 calls in flight until 50 have ended; the percentile
+of their latencies is minRTT. From then on, each 0.1 s: gradient g = clamp(1.25 minRTT / sampleRTT, 0.5, 2),
+limit = L g + sqrt(L g), 3 to 1000. Each 60 s (plus up to 10%), and when the limit was 3 for 5 updates in a row, there
+is a new minRTT window. Percentile 90, 0.1 s, 60 s, 50 and 10% are those of the example in its documentation; the rest
+are its defaults.
 
-Each response is a sample, a refusal too; a timeout is none. Two things are gentler than Envoy, which answers 503 at the
-limit and works by timers: here the threads block at the limit, and a window that is over is closed when the next call starts or ends.
+Each response is a sample, a refusal too; a timeout is none. Two things are not as in Envoy, which answers 503 at the
+limit and works by timers: here the threads block at the limit, and what a timer would do is done when the next call
+starts or ends.
 """
 
 from __future__ import annotations
 
 import math
 
-from strategies.limits import End, Limit, limited
-from strategies.tries import Retry, client
-
 from llm_guard.clock import chance
 from llm_guard.testing.simulation import Client, Setting, Strategy
 from llm_guard.testing.virtual_server import ServerTimeout
+from strategies.limits import End, Limit, limited
+from strategies.tries import Retry, client
 
 UPDATE_EVERY = 0.1
 MEASURE_EVERY = 60.0

@@ -1,22 +1,23 @@
 """A fixed rate limit that is told what the server bears: pyrate-limiter at 0.9 of the true capacity.
 
 pyrate-limiter's: the bucket (a sliding log of one second, its default algorithm), the wait that it computes, and the
-50 ms that its `Limiter` adds to it. Not its: the clock it reads, the sleep, and its leaker thread, whose work is done here
-before each call. The rate is a whole number of calls in about a second, as its documentation has it.
+50 ms that its `Limiter` adds to it. Not its: the clock it reads, the sleep, the order of those who wait, and its leaker
+thread, whose work is done here before each call. The rate is a whole number of calls in about a second, as in its
+documentation.
 """
 
 from __future__ import annotations
 
-import threading
-
 from pyrate_limiter import AbstractClock, InMemoryBucket, Limiter, Rate, RateItem, SingleBucketFactory
-from strategies.tries import Retry, client
-from strategies.waiting import sleep
 
 from llm_guard.clock import current
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
+from strategies.tries import Retry, client
+from strategies.waiting import Turnstile, sleep
 
 SHARE = 0.9
+#: Threads that ask at a time: as many as a batch has. The fewer, the less the 50 ms that each adds overlap.
+CONTENDERS = 64
 
 
 class Milliseconds(AbstractClock):
@@ -45,24 +46,24 @@ class FixedRate:
         self._bucket = Bucket([rate_of(calls_a_second)])
         self._factory = SingleBucketFactory(self._bucket, schedule_leak=False)
         self._added = Limiter(self._factory).buffer_ms
-        self._lock = threading.Lock()
+        self._turnstile = Turnstile(places=CONTENDERS)
 
     def acquire(self) -> None:
         """Waits its turn."""
-        while (pause := self._ask()) is not None:
-            sleep(pause)
+        with self._turnstile:
+            while (pause := self._ask()) is not None:
+                sleep(pause)
 
     def _ask(self) -> float | None:
         """Takes a place (None), or the seconds until it is worth asking again."""
-        with self._lock:
-            item = self._factory.wrap_item("call")
-            assert isinstance(item, RateItem)
-            self._bucket.leak(item.timestamp)
-            if self._bucket.put(item):
-                return None
-            waiting = self._bucket.waiting(item)
-            assert isinstance(waiting, int)
-            return (waiting + self._added) / 1000
+        item = self._factory.wrap_item("call")
+        assert isinstance(item, RateItem)
+        self._bucket.leak(item.timestamp)
+        if self._bucket.put(item):
+            return None
+        waiting = self._bucket.waiting(item)
+        assert isinstance(waiting, int)
+        return (waiting + self._added) / 1000
 
 
 def strategy(retry: Retry) -> Strategy:

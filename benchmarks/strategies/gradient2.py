@@ -4,6 +4,7 @@ Own arithmetic after the formulas of its `Gradient2Limit` and `WindowedLimit`, i
 their defaults. Over a window (1 s, 10 samples at least) short = the mean latency; long = the mean of the first 10
 windows, then an exponential average over 600, lowered by 5% where it is over twice short. Where at least half the
 limit was in use: gradient g = clamp(1.5 x long / short, 0.5, 1), limit = 0.8 limit + 0.2 (limit x g + 4), 20 to 200.
+(A least of 1, as in `aimd`, doubles its time on servers that start cold.) Threads block at the limit.
 
 It reads latency alone: a refusal is a short latency to it, as in the library. A 500 is ignored, as by its gRPC client.
 """
@@ -12,10 +13,9 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.testing.simulation import Client, Setting, Strategy
 from strategies.limits import End, Limit, dropped, limited
 from strategies.tries import Retry, client
-
-from llm_guard.testing.simulation import Client, Setting, Strategy
 
 WINDOW_SECONDS = 1.0
 WINDOW_SAMPLES = 10

@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from strategies.tries import Attempt
-from strategies.waiting import Condition
-
 from llm_guard.clock import current
 from llm_guard.testing.simulation import Call, ServerCall
 from llm_guard.testing.virtual_server import ServerRefused, ServerTimeout
+from strategies.tries import Attempt
+from strategies.waiting import Condition
 
 
 @dataclass(frozen=True, slots=True)

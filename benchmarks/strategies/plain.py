@@ -5,9 +5,8 @@ tenacity's: see `tries`. There is nothing else to it.
 
 from __future__ import annotations
 
-from strategies.tries import Retry, client
-
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
+from strategies.tries import Retry, client
 
 
 def strategy(retry: Retry) -> Strategy:

@@ -8,11 +8,10 @@ The patient form lets throttle and bulkhead bound each attempt, and takes the se
 
 from __future__ import annotations
 
-from strategies.tries import Attempt, Retry, client, kind_of, patient
-from strategies.waiting import Condition, sleep, time_left
-
 from llm_guard.clock import current
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
+from strategies.tries import Attempt, Retry, client, kind_of, patient
+from strategies.waiting import Condition, sleep, time_left
 
 AT_ONCE = 4
 TIMEOUT = 2.0

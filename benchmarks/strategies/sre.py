@@ -1,8 +1,8 @@
 """Google's adaptive throttling: a client whose calls the server refuses, refuses some of them itself.
 
-Own arithmetic after "Site Reliability Engineering", chapter 21, "Handling Overload": over the last two minutes, requests
-are what the application wanted to send, accepts what the server took on; a new one is rejected here with the probability
-max(0, (requests - K x accepts) / (requests + 1)), K = 2. A rejection is one of the tries, as a refusal is.
+Own arithmetic after "Site Reliability Engineering", chapter 21, "Handling Overload": over the last two minutes,
+requests are what the application wanted to send, accepts what the server took on; a new one is rejected here with the
+probability max(0, (requests - K x accepts) / (requests + 1)), K = 2. A rejection is one of the tries, as a refusal is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from strategies.tries import RejectedHere, Retry, client
-
 from llm_guard.clock import chance, current
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting, Strategy
 from llm_guard.testing.virtual_server import ServerFailed
+from strategies.tries import RejectedHere, Retry, client
 
 WINDOW_SECONDS = 120
 

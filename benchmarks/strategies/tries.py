@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from strategies.waiting import sleep, time_left, within
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential
 
@@ -16,6 +15,7 @@ from llm_guard.clock import chance, current
 from llm_guard.outcome import FAILURES, REFUSALS, Kind
 from llm_guard.testing.simulation import Call, Client, ServerCall, Setting
 from llm_guard.testing.virtual_server import ServerFailed, ServerRefused, ServerTimeout
+from strategies.waiting import sleep, time_left, within
 
 #: Makes one attempt, which may raise, into a call that tries again.
 Retry = Callable[[Call], Call]

@@ -15,6 +15,10 @@ from types import TracebackType
 
 from llm_guard import clock
 
+#: Seconds that a wait on a condition takes at least. Where time stands still between two statements, who waits for a
+#: rounding error again and again waits for ever.
+SHORTEST = 1e-6
+
 _of_thread = threading.local()
 
 
@@ -67,7 +71,7 @@ class Condition:
     def wait(self, timeout: float | None = None) -> bool:
         """Lets go of the lock until it is notified (True) or `timeout` seconds have passed (False)."""
         left = time_left()
-        pause = left if timeout is None else min(timeout, left)
+        pause = left if timeout is None else min(max(timeout, SHORTEST), left)
         waiter = clock.current().waiter()
         self._waiting.append(waiter)
         self._lock.release()
@@ -87,3 +91,44 @@ class Condition:
         """Wakes the `n` that have waited longest."""
         for _ in range(min(n, len(self._waiting))):
             self._waiting.popleft().set()
+
+
+class Turnstile:
+    """Lets a few threads in at a time, first come, first served; a context manager.
+
+    Where a library has every waiting thread wake up for each place that comes free, these few ask it here, and the next
+    one when one is through: places go at the same instants, without a thousand threads that wake up in vain.
+    """
+
+    def __init__(self, places: int = 1) -> None:
+        self._lock = threading.Lock()
+        self._free = places
+        self._queue: deque[clock.Waiter] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            waiter = clock.current().waiter()
+            self._queue.append(waiter)
+        left = time_left()
+        if waiter.wait(None if math.isinf(left) else left):
+            return
+        with self._lock:
+            handed_over = waiter not in self._queue
+            if not handed_over:
+                self._queue.remove(waiter)
+        if handed_over:
+            self._hand_over()
+        raise DeadlinePassed("the item's time was over while it waited")
+
+    def __exit__(self, *error: object) -> None:
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().set()
+            else:
+                self._free += 1

@@ -1,0 +1,55 @@
+"""All strategies in one picture: what share of the items they answer, with how many calls, and how soon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, geometric_mean
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from side_by_side import OURS
+from strategies import TOLD
+
+from llm_guard.testing.simulation import Summary
+
+# Told apart in every kind of colour vision (Okabe and Ito, 2008).
+_OURS, _USED, _PATIENT = "#0072B2", "#D55E00", "#009E73"
+_MOST_CALLS = 20.0  # where nothing was answered, calls per answer are endless
+
+
+def save(results: Mapping[tuple[str, str], Summary], names: Sequence[str], path: Path) -> None:
+    """One row a strategy, over all its servers: the mean share answered, the geometric means of calls and time."""
+    matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+                                "svg.hashsalt": "llm_guard"})
+    figure = Figure(figsize=(10, 1.2 + 0.3 * len(names)))
+    figure.set_layout_engine("constrained")
+    answered, calls, times = figure.subplots(1, 3, sharey=True)
+    servers = list(dict.fromkeys(server for server, _ in results))
+    figure.suptitle(f"A batch of 64 threads on {len(servers)} servers that start cold, limit, weaken or fail")
+    for row, name in enumerate(names):
+        own = [results[server, name] for server in servers]
+        colour = _OURS if name == OURS else _PATIENT if name.endswith("patient") else _USED
+        _bar(answered, row, 100 * fmean(summary.success.median for summary in own), colour, "{:.1f}%")
+        _bar(calls, row, geometric_mean([min(_MOST_CALLS, summary.calls.median) for summary in own]), colour, "{:.2f}")
+        whole = [summary.against_best.median for summary in own if summary.success.median > 0.999]
+        if len(whole) == len(own):
+            _bar(times, row, geometric_mean(whole), colour, "{:.2f}")
+        else:
+            times.text(1.0, row, f" all answered on {len(whole)} of {len(own)} only", va="center", color="#777777")
+    answered.set_yticks(range(len(names)), [name + (" *" if name in TOLD else "") for name in names])
+    answered.invert_yaxis()
+    answered.set_xlabel("answered, % of the items (mean)")
+    calls.set_xlabel("calls per answer (geometric mean; 1 is the least)")
+    times.set_xlabel("time over the best possible, where all was answered")
+    answered.set_xlim(0, 115)
+    for axes in (calls, times):
+        axes.set_xlim(left=0.9)
+    figure.text(0.01, 0.005, "* told the server's true capacity", fontsize=8, color="#777777")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _bar(axes: Any, row: int, value: float, colour: str, form: str) -> None:
+    axes.barh(row, value, color=colour, height=0.7)
+    axes.text(value, row, " " + form.format(value), va="center")
