@@ -280,8 +280,10 @@ class Pace:
         self._gate.pause(now, checks.number("seconds", seconds, least=0))
 
     def resume(self, now: float) -> None:
-        """Calls may start again, also where the server's word had shut the gate."""
+        """Calls may start again, also where the server's word had shut the gate, or told that none are left."""
         self._gate.pause(now, 0)
+        self._allowance.lift()
+        self._windows.unbind()
         if self._gate.probing:
             self._open(now)
 
@@ -308,4 +310,5 @@ class Pace:
         else:
             state = "ramping" if window.slow_start or (rate.slow_start and not rate.dormant) else "steady"
         return PaceSnapshot(state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
-                            max(0.0, gate.opens_at - now), self._load.latency.mean)
+                            max(0.0, max(gate.opens_at, self._allowance.ready_at(now)) - now),
+                            self._load.latency.mean)

@@ -10,8 +10,9 @@ import math
 
 #: Resets further off than this many seconds are left to the server's own refusals, which say how long to wait.
 FARTHEST = 60.0
-#: Seconds of the windows in which limits are commonly counted: a period is taken for one of these, or for none.
-PERIODS = (1.0, 10.0, 60.0, 3600.0)
+#: Seconds of the windows in which limits are commonly counted: a period is taken for one of these, or for none. None is
+#: longer than callers may be kept without a look.
+PERIODS = (1.0, 10.0, 60.0)
 #: Resets that fit a period before it is believed.
 BELIEVED = 2
 #: The instant of a reset is narrowed down to so many seconds.
@@ -36,6 +37,10 @@ class Allowance:
         if reset <= FARTHEST:
             self._left = remaining - (self.started - started - 1)
             self._until = now + reset
+
+    def lift(self) -> None:
+        """What was told is forgotten."""
+        self._until = -math.inf
 
     def take(self) -> None:
         """A call starts."""
@@ -71,6 +76,10 @@ class FixedWindows:
         self._full: int | None = None  # how many a window lets in, as far as known
         self._trusted = 0  # windows that ended at that number by themselves
 
+    def unbind(self) -> None:
+        """The window that runs may let in any number: what it was seen to let in is forgotten."""
+        self._full = None
+
     def take(self) -> None:
         """A call starts."""
         self._count += 1
@@ -89,7 +98,12 @@ class FixedWindows:
 
     def opened(self, at: float) -> None:
         """A call that started at `at` was let in after others had been refused."""
+        if self._not_before <= self._early:
+            return  # the server was gone, or closed by hand: no refusal since the last reset
         early, late = self._not_before, at
+        if self._period is not None and late - self._late > 1.5 * self._period:  # nobody called for some windows
+            passed = self._period * (math.floor((late - self._late) / self._period + 0.5) - 1)
+            self._early, self._late = self._early + passed, self._late + passed
         fitting = self._period if self._fits_in(self._period, early, late) else next(
             (period for period in PERIODS if self._fits_in(period, early, late)), None)
         self._fits = self._fits + 1 if fitting is not None and fitting == self._period else int(fitting is not None)

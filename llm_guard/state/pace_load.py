@@ -9,8 +9,9 @@ from llm_guard.state.pace_window import Window
 
 #: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
 QUICKEST = 0.001
-#: The mean latency over its base from which on calls are taken to queue.
-QUEUEING = 1.2
+#: The mean latency over its base from which on calls are taken to queue. And where half the timeout was never to be had:
+#: so far above its base, or at that share of the timeout, a slow server is overrun too.
+QUEUEING, SLOW_QUEUEING, SLOW_MOST = 1.2, 1.3, 0.75
 #: A call is refused "in a burst" when it followed the one before it by less than this share of an even spacing. For so
 #: many seconds starts are then spaced: none closer to the last than an even spacing over `SPACING`.
 BURST, BURST_MEMORY, SPACING = 0.25, 60.0, 1.5
@@ -47,10 +48,13 @@ class Latency:
 
     def limit(self, timeout: float | None) -> float:
         """The seconds from which on a latency says that queues build up. A server that was never any quicker than half
-        the timeout is slow, not overrun."""
+        the timeout is slow, and only overrun beyond that."""
         if self.base is None:
             return math.inf
-        return min(2.5 * self.base, math.inf if timeout is None else max(timeout / 2, self.base))
+        most = 2.5 * self.base
+        if timeout is not None:
+            most = min(most, max(timeout / 2, min(SLOW_QUEUEING * self.base, SLOW_MOST * timeout)))
+        return most
 
 
 class Load:

@@ -178,8 +178,9 @@ class Rate:
                 self._value = max(least, self.bound * (1 - 0.1 * (1 - age) ** 2))
             else:
                 quiet = max(0.0, now - self._cut_at - QUIET)
-                self._value = self.bound * math.exp(0.2 * (age - 1) + QUIET_GROWTH * quiet**2)
+                self._raise(self.bound * math.exp(0.2 * (age - 1) + QUIET_GROWTH * quiet**2))
 
     def _raise(self, value: float) -> None:
-        if self._value < min(self._ceiling, self._cap):  # nothing is learned above what the user allows
+        """Up to `value`, but nothing is learned above what the user allows."""
+        if self._value < min(self._ceiling, self._cap):
             self._value = min(value, MOST)

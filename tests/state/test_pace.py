@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from law_parts import ADDED, without
 
 from llm_guard.errors import ConfigError
-from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, Kind, Outcome
+from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
 from llm_guard.state.leak import CATCH_UP
 from llm_guard.state.pace import FAILURES_TO_CLOSE, Pace, Start
 from llm_guard.state.pace_gate import LONGEST_HINT, LONGEST_LOADING, QUOTA_WAIT
+from llm_guard.state.pace_load import SPACING
 from llm_guard.state.pace_rate import DORMANT, GROWTH_A_MINUTE, LEAST, MOST
 
 RUNS = [json.loads(line) for line in
@@ -63,12 +64,13 @@ class Caller:
         while self.pace.ready_at(self.now) < self.now + 0.1:
             self.start()
 
-    def end(self, outcome: Outcome, call: Start | None = None, after: float = 0.0) -> None:
-        """The oldest call, or the one given, ends so many seconds from now."""
+    def end(self, outcome: Outcome, call: Start | None = None, after: float = 0.0,
+            timeout: float | None = None) -> None:
+        """The oldest call, or the one given, ends so many seconds from now; `timeout` is what bounded it."""
         call = call or self.calls[0]
         self.now += after
         self.calls.remove(call)
-        self.pace.end(call, self.now, outcome, self.now - call.started)
+        self.pace.end(call, self.now, outcome, self.now - call.started, timeout)
 
     def ramp(self, window: int) -> None:
         """Rounds of successes, 0.5 s each, until so many calls may be in flight; as many are, just started."""
@@ -86,6 +88,11 @@ class Caller:
 
     def rate(self) -> float:
         return self.pace.snapshot(self.now).rate or math.inf
+
+    def latency(self) -> float:
+        latency = self.pace.snapshot(self.now).latency
+        assert latency is not None
+        return latency
 
 
 # The recorded runs.
@@ -206,6 +213,27 @@ def test_only_replies_of_the_same_burst_may_lower_the_window_further() -> None:
         assert window.size == window.held == refused_first.k
     caller.end(REFUSED, fewest, after=0.001)
     assert window.size == window.held == fewest.k
+
+
+@pytest.mark.parametrize(("apart", "spaced"), [(0.0, True), (0.02, False)])
+def test_after_a_refused_burst_starts_are_spaced(apart: float, spaced: bool) -> None:
+    caller = Caller()
+    caller.ramp(12)
+    caller.now += 0.5
+    while caller.calls:
+        caller.end(SUCCESS)
+    for _ in range(8):
+        caller.now += apart
+        caller.start()
+    caller.pace._load.window.held = caller.calls[-1].k
+    caller.end(REFUSED, caller.calls[-1], after=0.02)
+    assert caller.rate() == math.inf
+    while len(caller.calls) > 4:
+        caller.end(IGNORED)
+    caller.now += 1
+    started = caller.start().started
+    wait = caller.pace.ready_at(started + 0.002) - started
+    assert wait == pytest.approx(caller.latency() / caller.window() / SPACING if spaced else 0.002)
 
 
 @pytest.mark.parametrize(("hint", "least", "most"), [
@@ -419,6 +447,61 @@ def test_an_end_without_verdict_changes_nothing_but_the_permit() -> None:
         before.window, before.rate, before.latency, before.state)
 
 
+# Timeouts.
+
+def test_a_timeout_is_heard_as_a_latency_and_may_step_the_window_back() -> None:
+    caller = Caller()
+    caller.ramp(8)
+    latency = caller.latency()
+    caller.end(TIMEOUT, after=0.4, timeout=0.4)
+    assert caller.latency() == latency  # less than the others take
+    window = caller.window()
+    caller.end(TIMEOUT, after=9.6, timeout=10.0)
+    assert latency < caller.latency() < 10
+    assert caller.window() == window
+    for _ in range(4):
+        caller.end(TIMEOUT, timeout=10.0)
+    assert caller.latency() > 2.5 * latency
+    assert caller.window() < window
+
+
+@pytest.mark.parametrize(("outcome", "timeout"), [(TIMEOUT, None), (FAILURE, 10.0), (IGNORED, 10.0)])
+def test_only_what_ran_out_of_a_known_time_tells_a_latency(outcome: Outcome, timeout: float | None) -> None:
+    caller = Caller()
+    caller.ramp(8)
+    latency = caller.latency()
+    caller.end(outcome, after=10.0, timeout=timeout)
+    assert caller.latency() == latency
+
+
+def test_a_timeout_from_before_a_cut_tells_no_latency() -> None:
+    caller = Caller()
+    caller.ramp(8)
+    latency = caller.latency()
+    caller.end(REFUSED, caller.calls[-1], after=0.02)
+    caller.end(TIMEOUT, after=9.98, timeout=10.0)
+    assert caller.latency() == latency
+
+
+def test_a_probe_or_a_cold_call_that_runs_out_of_time_tells_no_latency() -> None:
+    caller = Caller()
+    caller.ramp(FAILURES_TO_CLOSE)
+    latency = caller.latency()
+    for _ in range(FAILURES_TO_CLOSE):
+        caller.end(FAILURE)
+    assert caller.start().probing
+    caller.end(TIMEOUT, after=10.0, timeout=10.0)
+    assert caller.latency() == latency
+    caller = Caller(Pace(Random(1), idle=60.0))
+    caller.ramp(8)
+    while caller.calls:
+        caller.end(SUCCESS)
+    latency, caller.now = caller.latency(), caller.now + 100
+    assert caller.start().cold
+    caller.end(TIMEOUT, after=10.0, timeout=10.0)
+    assert caller.latency() == latency
+
+
 # The quota.
 
 @pytest.mark.parametrize(("hint", "wait"), [
@@ -537,17 +620,19 @@ EVENTS = st.lists(st.tuples(
     st.sampled_from([None, None, 0.0, 0.5, 100.0]),  # the hint
     st.sampled_from([0.0, 0.001, 0.1, 1.0, 5.0]),  # seconds until then
     st.integers(0, 100),  # which call ends
-), max_size=200)
+    st.sampled_from([None, None, (0.0, 5.0), (3.0, 59.0), (-1.0, 61.0), (0.0, math.inf), (math.nan, math.nan)]),
+), max_size=200)  # last: the calls that are left and the seconds until there are more, as the server tells
 CEILINGS = st.one_of(st.none(), st.floats(0.3, 50))
 
 
 @given(EVENTS, st.integers(0, 2**32), CEILINGS)
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_ends_the_pace_keeps_its_bounds_and_comes_back(
-        events: list[tuple[Kind | None, float | None, float, int]], seed: int, ceiling: float | None) -> None:
+        events: list[tuple[Kind | None, float | None, float, int, tuple[float, float] | None]], seed: int,
+        ceiling: float | None) -> None:
     pace = Pace(Random(seed), ceiling=ceiling)
     now, calls, starts = 0.0, list[Start](), list[float]()
-    for kind, hint, seconds, which in events:
+    for kind, hint, seconds, which, left in events:
         now += seconds
         if kind is None:
             if pace.ready_at(now) <= now:
@@ -555,7 +640,10 @@ def test_whatever_the_ends_the_pace_keeps_its_bounds_and_comes_back(
                 starts.append(now)
         elif calls:
             call = calls.pop(which % len(calls))
-            pace.end(call, now, Outcome(kind, hint), now - call.started, 10.0)
+            remaining, reset = left or (None, None)
+            pace.end(call, now, Outcome(kind, hint, True, remaining, reset), now - call.started, 10.0)
+        assert sum(call.probing for call in calls) <= 1
+        assert calls or pace.ready_at(now) < math.inf
         seen = pace.snapshot(now)
         assert seen.in_flight == len(calls)
         assert 1 <= seen.window < math.inf
@@ -567,8 +655,10 @@ def test_whatever_the_ends_the_pace_keeps_its_bounds_and_comes_back(
     for call in calls:
         pace.end(call, now, IGNORED, 0.0)
     for _ in range(3):  # it never stays stuck: the next calls are let in, and their success opens the gate
-        now = max(now, pace.ready_at(now))
-        assert now < math.inf
+        for _ in range(3):  # the gate, what the server told, the rate
+            now = max(now, pace.ready_at(now))
+            assert now < math.inf
+        assert pace.ready_at(now) == now
         pace.end(pace.start(now), now + 0.1, SUCCESS, 0.1)
         now += 0.1
     assert pace.snapshot(now).state in ("ramping", "steady")

@@ -14,8 +14,8 @@ from llm_guard.runtime.stack import Stack
 from llm_guard.state.leak import CATCH_UP, Leak
 from llm_guard.state.limiter import LimitGate
 from llm_guard.state.pace import Pace, Start
-from llm_guard.testing.batch import Batch, run_batch
 from llm_guard.testing.server import Scenario, best_time, scenario
+from llm_guard.testing.simulation import Run, simulate
 from llm_guard.testing.virtual_server import outcome_of
 
 ITEMS, THREADS, LIMIT = 3000, 64, 48
@@ -68,8 +68,8 @@ def five(server: Scenario) -> Stack:
     return stack(ramp_up(), bounded(LIMIT), retry(), timeout(server.timeout), breaker(), classify=outcome_of)
 
 
-def run(name: str, seed: int, guard: Stack) -> Batch:
-    return run_batch(scenario(name), seed, items=ITEMS, workers=THREADS, guard=guard)
+def run(name: str, seed: int, guard: Stack) -> Run:
+    return simulate(name, lambda setting: guard, seed=seed, items=ITEMS, threads=THREADS)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -81,17 +81,17 @@ def test_all_are_answered_with_few_calls_and_in_little_time(name: str, seed: int
         batch = run(name, seed, guard)
 
     assert batch.answered == ITEMS
-    assert batch.calls <= 1.05 * ITEMS
+    assert batch.server.calls <= 1.05 * ITEMS
     assert batch.seconds <= 1.15 * best_time(server, seed, ITEMS, THREADS)
-    # One result an item, in order, and its own.
-    assert [result.index for result in batch.results] == list(range(ITEMS))
-    assert all(result.value == f"echo: {result.input}" and result.input == result.index for result in batch.results)
-    assert sum(result.attempts for result in batch.results) == batch.calls
+    # One end an item, and its own answer.
+    assert len(batch.items) == ITEMS
+    assert all(item.answer == f"echo: {index}" and item.error is None for index, item in enumerate(batch.items))
+    assert sum(item.calls for item in batch.items) == len(batch.called_at) == batch.server.calls
 
     # Never more at once than allowed, and no permit lost.
     assert seen.most_at_once <= LIMIT
     assert seen.over_window == []
-    assert seen.started == seen.ended == batch.calls
+    assert seen.started == seen.ended == batch.server.calls
     left = guard.statistics()
     assert left["bounded"].in_flight == left["bounded"].waiting == left["ramp_up"].pace.in_flight == 0
     assert batch.server.in_flight == 0
@@ -106,8 +106,8 @@ def test_all_are_answered_with_few_calls_and_in_little_time(name: str, seed: int
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_same_seed_gives_the_same_trace(name: str) -> None:
-    server = scenario(name)
-    first, second, other = (run_batch(server, seed, items=400, guard=five(server), shuffle=True) for seed in (3, 3, 4))
-    assert first.trace == second.trace
+    first, second, other = (
+        simulate(name, lambda setting: five(setting.scenario), seed=seed, items=400, shuffle=True) for seed in (3, 3, 4))
+    assert (first.items, first.called_at, first.server) == (second.items, second.called_at, second.server)
     assert first.seconds == second.seconds
-    assert first.trace != other.trace
+    assert first.called_at != other.called_at

@@ -71,6 +71,8 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
     # Serves 200 calls, and then this account no more.
     _named(_E, "Q", quota=Quota(200)),
     # Some calls take 4 or 12 times as long as others.
+    # Refuses whoever finds no free slot.
+    _named(_E, "E-noqueue", queue=0),
     _named(_E, "M", queue=32, lengths=((0.3, 4.0), (0.2, 12.0)), timeout=30.0),
     # Says so when traffic grows too fast.
     _named(_E, "G-told", growth=GrowthLimit(told=True)),

@@ -13,6 +13,7 @@ from llm_guard.errors import ConfigError
 from llm_guard.testing.server import SCENARIOS, Scenario
 from llm_guard.testing.server import scenario as scenario_named
 from llm_guard.testing.simulation.client import Strategy, recommended
+from llm_guard.testing.simulation.plot import check_picture, save
 from llm_guard.testing.simulation.run import Run
 from llm_guard.testing.simulation.simulate import simulate
 from llm_guard.testing.simulation.summary import Summary, markdown
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.plot is not None:
+            check_picture(chosen.plot)  # now, and not when all has run
         strategy = recommended if chosen.client is None else strategy_at(chosen.client)
         servers = [scenario_named(name) for name in chosen.scenarios]
         rows, first = [], []
@@ -34,10 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.json is not None:
             chosen.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
         if chosen.plot is not None:
-            from llm_guard.testing.simulation.plot import save
-
             save(first, chosen.plot)
-    except (ConfigError, ImportError) as error:
+    except (ConfigError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from llm_guard.errors import ConfigError
 from llm_guard.testing.simulation.run import Run, Sample
 
 # Told apart in every kind of colour vision (Okabe and Ito, 2008).
@@ -15,13 +16,22 @@ WINDOW, RATE, SHUT = "#009E73", "#CC79A7", "#F0E442"
 _BARS = 100
 
 
-def save(runs: Sequence[Run], path: Path) -> None:
-    """Draws the runs, one a column, into a file of the kind that its name says."""
+def check_picture(path: Path) -> None:
+    """ConfigError where no picture can be drawn into that file, ImportError where matplotlib is not there."""
+    if path.suffix not in (".svg", ".png"):
+        raise ConfigError("plot", str(path), "a file whose name ends in .svg or .png")
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError as missing:
         raise ImportError("a picture needs matplotlib: pip install 'llm-guard-flow[simulation]'") from missing
+
+
+def save(runs: Sequence[Run], path: Path) -> None:
+    """Draws the runs, one a column, into a file of the kind that its name says."""
+    check_picture(path)
+    import matplotlib
+    from matplotlib.figure import Figure
+
     matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
                                 "svg.hashsalt": "llm_guard"})
     figure = Figure(figsize=(1.5 + 4.5 * len(runs), 6.5))

@@ -90,7 +90,7 @@ class Run:
     def wait(self, share: float = 0.99) -> float:
         """Seconds that this share of the answered items waited at most before their last call went out."""
         waits = sorted(item.called - item.offered for item in self.items if self._in_time(item))
-        return waits[min(len(waits) - 1, int(share * len(waits)))] if waits else math.nan
+        return waits[max(0, math.ceil(share * len(waits) - 1e-9) - 1)] if waits else math.nan
 
     def fairness(self) -> float:
         """Jain's index of the clients' answers while all of them had work: from the last one's first item to the
