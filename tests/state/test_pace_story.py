@@ -225,6 +225,18 @@ def test_idleness_makes_it_cold_from_its_instant_on_and_is_worth_one_line_at_the
     assert caller.now - last == pytest.approx(75.5, abs=1e-4)
 
 
+def test_an_idleness_that_is_over_is_no_reason_later() -> None:
+    caller = Caller(idle=60.0)
+    caller.call(SUCCESS)
+    caller.now += 75
+    caller.call(SUCCESS)
+    caller.pace.pause(caller.now, 10)
+    caller.now += 100
+    assert (caller.seen().state, caller.seen().why) == ("cold", "the pause is over")
+    caller.call(SUCCESS)
+    assert caller.seen().why == "answered again after 0.5 s"
+
+
 def test_none_left_by_the_server_s_word_holds_without_a_gate_or_a_warning() -> None:
     caller = Caller()
     caller.call(SUCCESS)
