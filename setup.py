@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "demo": ["matplotlib>=3.8"],
+    "simulation": ["matplotlib>=3.8"],
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100", "mypy>=1.11", "types-requests",
              "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2"],  # the last four: so that no test is skipped
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],

@@ -103,13 +103,13 @@ def breaker(*, failure_rate: float = ..., window: int | None = ..., window_secon
 
 
 def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int | None = None,
-            window_seconds: float | None = None, min_calls: int = 10, slow_call: float | None = None,
+            window_seconds: float | None = None, min_calls: int = 20, slow_call: float | None = None,
             slow_rate: float = 1.0, open_for: float = 5.0, trials: int = 1, name: str | None = None,
             classify: Classify | None = None) -> Any:
     """Opens the circuit when, among at least `min_calls` votes of a sliding window, the share of failures reaches
     `failure_rate`, or the share of calls slower than `slow_call` seconds reaches `slow_rate`.
 
-    The window is the last `window` calls (20), or the last `window_seconds`. While it is open, calls are refused with
+    The window is the last `window` calls (100), or the last `window_seconds`. While it is open, calls are refused with
     `CircuitOpen`; where a `@retry` stands above, they wait instead. After `open_for` seconds (growing x1.6 to 60 s,
     with jitter) at most `trials` calls at once try it; when as many have succeeded it closes, and a failure opens it
     again. Votes are attempts below a `@retry`, whole calls above one. Refusals (a rate limit, a loading model) do not

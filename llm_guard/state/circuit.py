@@ -76,7 +76,7 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
     """
 
     def __init__(self, *, failure_rate: float = 0.5, window: int | None = None, window_seconds: float | None = None,
-                 min_calls: int = 10, slow_call: float | None = None, slow_rate: float = 1.0, open_for: float = 5.0,
+                 min_calls: int = 20, slow_call: float | None = None, slow_rate: float = 1.0, open_for: float = 5.0,
                  max_open: float = 60.0, trials: int = 1, trial_timeout: float = 60.0,
                  name: str | None = None) -> None:
         CircuitBreaker.__init__(self)

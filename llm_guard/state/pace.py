@@ -21,6 +21,7 @@ from random import Random
 from llm_guard import checks
 from llm_guard.errors import ConfigError
 from llm_guard.outcome import Kind, Outcome
+from llm_guard.state.pace_allowance import Allowance, FixedWindows
 from llm_guard.state.pace_gate import Gate
 from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
@@ -33,13 +34,14 @@ FAILURES_TO_CLOSE = 8
 
 @dataclass(slots=True, eq=False)
 class Start:
-    """What a call remembers of its start: the number in flight before it, the state of the pace, when it was, and how
-    many seconds after the start before it."""
+    """What a call remembers of its start: the number in flight before it, the state of the pace, when it was, how many
+    had started before it, and how many seconds after the last of them."""
 
     k: int
     cold: bool
     probing: bool
     started: float
+    number: int
     gap: float = math.inf
 
 
@@ -48,8 +50,8 @@ class PaceSnapshot:
     """The pace at one instant.
 
     `state` is one of: "cold" (no success yet, the model loads, or it was idle for long), "ramping" (slow start),
-    "steady", "holding" (the server's refusals or failures keep the gate shut), "paused" (by hand), "exhausted" (the
-    quota). It has been in it for `since` seconds, for the reason `why`.
+    "steady", "holding" (the server refuses or fails, or the account has no calls left for now), "paused" (by hand),
+    "exhausted" (the quota). It has been in it for `since` seconds, for the reason `why`.
 
     `window` and `in_flight` are calls, `rate` calls a second (None: not bounded), `gate_in` the seconds until a call
     may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds (None: not
@@ -97,7 +99,9 @@ class Pace:
         schedule = schedule_of(self._first_rate, self._ceiling, self._ramp_time, self._max_growth)
         self._load = Load(Rate(self._first_rate, self._ceiling, schedule))
         self._gate = Gate(self._random)
-        self.story = Story(self._gate, self._load)
+        self._allowance = Allowance()
+        self._windows = FixedWindows()
+        self.story = Story(self._gate, self._load, self._allowance)
         self._in_flight: set[Start] = set()
         self._last_event = -math.inf  # a start or an end
         self._cold = True  # no success yet, or none since the model was last seen to load
@@ -134,7 +138,8 @@ class Pace:
             return self._gate.opens_at
         if self._gate.taken():
             return math.inf
-        return self._load.ready_at(now, len(self._in_flight))
+        allowed_at = self._allowance.ready_at(now)
+        return allowed_at if allowed_at > now else self._load.ready_at(now, len(self._in_flight))
 
     def hopeless(self, now: float, deadline: float) -> bool:
         """A call that starts now would most likely not end in time."""
@@ -155,13 +160,19 @@ class Pace:
         The bucket catches up on late wake-ups, by 10 ms at most: in any window of w seconds at most
         rate * (w + 0.010) + 1 calls start, where each started when `ready_at` allowed it.
         """
-        call = Start(len(self._in_flight), self._cold, self._gate.probing, now)
+        call = Start(len(self._in_flight), self._cold, self._gate.probing, now, self._allowance.started)
         if call.probing:
             self._gate.probe = call
         if call.cold:
             self.story.begin(now)
         self._in_flight.add(call)
         call.gap = self._load.start(now, now if since is None else since)
+        self._allowance.take()
+        self._windows.take()
+        if self._windows.used_up() and not call.probing and (at := self._windows.next_probe(now)) is not None:
+            self._gate.shut_until(now, at)
+            self._epoch = now
+            self.story.note(now, self._cold)
         self._last_event = now
         return call
 
@@ -182,6 +193,8 @@ class Pace:
         fresh = start.started > self._epoch
         votes = fresh or probe
         hint = None if outcome.hint is None else max(0.0, outcome.hint)
+        if outcome.remaining is not None and outcome.reset is not None:
+            self._allowance.tell(now, outcome.remaining, outcome.reset, start.number)
         match outcome.kind:
             case Kind.IGNORED:
                 return
@@ -217,6 +230,8 @@ class Pace:
             self._cold = False
             rate.measure_anew(now)
         if self._gate.probing and (probe or fresh):
+            if not self._gate.cold:
+                self._windows.opened(call.started)
             self._open(now)
         elif not call.cold:
             self._load.answered(now, latency, timeout, fresh)
@@ -239,16 +254,21 @@ class Pace:
             self._gate.probe_failed(now)
             self._epoch = now
         elif fresh and self._failures_in_a_row >= FAILURES_TO_CLOSE:
-            self._gate.shut_refused(now, None)
+            self._gate.shut_refused(now)
             self._epoch = now
 
     def _refused(self, call: Start, now: float, hint: float | None, fresh: bool, probe: bool, grew: bool) -> None:
         window, rate = self._load.window, self._load.rate
         rate.clean = False
+        self._windows.give_back()
+        if hint is None:
+            self._windows.closed(call.started)
+        else:  # then nothing needs to be guessed
+            self._windows.forget()
         if grew and (fresh or probe):
             rate.cap_growth(now)
         if probe:
-            self._gate.probe_refused(now, hint)
+            self._gate.probe_refused(now, hint, self._windows.next_probe(now))
         elif fresh and self._ok_since_cut:
             if self._load.cut(now, call.k, call.gap, len(self._in_flight), hint, grew):
                 self._epoch_before = self._epoch
@@ -257,16 +277,19 @@ class Pace:
         elif fresh:  # a second epoch without one success
             if hint is not None and rate.learned:
                 rate.cut_again(now, self._load.latency.mean)
-            self._gate.shut_refused(now, hint)
+            self._gate.shut_refused(now, hint, self._windows.next_probe(now))
             self._epoch = now
         elif window.slots and call.started > self._epoch_before and call.k < window.held:
             window.slots_fewer(call.k)
 
     def _open(self, now: float) -> None:
+        if self._gate.foreseen:
+            self._load.rate.reopen(now)
+        else:
+            self._load.reopen(now, self._gate.cold)
         self._gate.open(now)
         self._cold, self._ok_since_cut, self._failures_in_a_row = False, True, 0
         self._epoch = now
-        self._load.reopen(now, self._gate.cold)
 
     # By hand.
 
@@ -298,6 +321,7 @@ class Pace:
         rate.follow_schedule(now)
         self.story.note(now, self._cold)
         return PaceSnapshot(self.story.state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
-                            max(0.0, gate.opens_at - now), self._load.latency.mean, self.story.why,
-                            self.story.since(now), self.story.next_probe_in(now), rate.bound if rate.learned else None,
-                            (window.held or None) if window.slots else None, rate.growth_capped(now))
+                            max(gate.opens_at, self._allowance.ready_at(now)) - now, self._load.latency.mean,
+                            self.story.why, self.story.since(now), self.story.next_probe_in(now),
+                            rate.bound if rate.learned else None, (window.held or None) if window.slots else None,
+                            rate.growth_capped(now))

@@ -14,7 +14,8 @@ QUOTA_WAIT = 60.0
 class Gate:
     """Open at first. Once shut, it lets single probes through after a while; what becomes of them decides."""
 
-    __slots__ = ("_probes", "_random", "at", "cold", "exhausted_until", "paused_until", "probe", "shut_since")
+    __slots__ = ("_probes", "_random", "at", "cold", "exhausted_until", "foreseen", "paused_until", "probe",
+                 "shut_since")
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -25,6 +26,7 @@ class Gate:
         self.probe: object | None = None  # the call that probes just now
         self._probes = 0  # waits drawn since the gate last opened
         self.cold = True  # it was shut because the model loads
+        self.foreseen = False  # it was shut before the server refused anything
 
     @property
     def probing(self) -> bool:
@@ -47,7 +49,7 @@ class Gate:
     def shut(self, now: float, seconds: float, cold: bool) -> None:
         """Nobody passes for so many seconds, then one probe."""
         self.at = max(self.at, now + seconds)
-        self.cold = cold
+        self.cold, self.foreseen = cold, False
         if self.shut_since is None:
             self.shut_since = now
 
@@ -55,9 +57,16 @@ class Gate:
         """The model loads; `hint` is the server's estimate. It is asked a little early, and not too seldom."""
         self.shut(now, self._wait() if hint is None else min(max(0.5, 0.7 * hint), LONGEST_LOADING), cold=True)
 
-    def shut_refused(self, now: float, hint: float | None) -> None:
-        """The server refuses again and again, or a row of calls failed."""
-        self.shut(now, min(hint, LONGEST_HINT) if hint else self._wait(), cold=False)
+    def shut_until(self, now: float, at: float) -> None:
+        """The limit's window is used up, as far as is known; it ends at `at`."""
+        self.shut(now, at - now, cold=False)
+        self.foreseen = True
+
+    def shut_refused(self, now: float, hint: float | None = None, foreseen: float | None = None) -> None:
+        """The server refuses again and again, or a row of calls failed. `foreseen`: the instant at which it is likely
+        to be of another mind, where that is known."""
+        wait = min(hint, LONGEST_HINT) if hint else self._wait()
+        self.shut(now, wait if foreseen is None else foreseen - now, cold=False)
 
     def shut_exhausted(self, now: float, hint: float | None) -> None:
         """The account's quota is used up."""
@@ -65,8 +74,11 @@ class Gate:
         self.exhausted_until = now + wait
         self.shut(now, wait, cold=False)
 
-    def probe_refused(self, now: float, hint: float | None) -> None:
-        """The server would not take the probe: the next one later."""
+    def probe_refused(self, now: float, hint: float | None, foreseen: float | None = None) -> None:
+        """The server would not take the probe: the next one later, or at the instant that is `foreseen`."""
+        if foreseen is not None:
+            self.at = foreseen
+            return
         wait = self._wait()
         if hint is not None:
             wait = max(min(hint, LONGEST_HINT), wait) + self._random.uniform(0, 0.05)

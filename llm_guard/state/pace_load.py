@@ -93,13 +93,18 @@ class Load:
         """A call that did not start cold was answered. Only a fresh one, started after the last cut, may grow."""
         self.latency.add(latency)
         limit = self.latency.limit(timeout)
-        if not self._step_back(limit) and self.window.holds_back and fresh and latency <= limit:
+        if not self._step_back(limit) and self.window.holds_back and fresh and self._was_quick(latency, limit):
             self.window.grow(now)
 
     def timed_out(self, timeout: float) -> None:
         """A fresh call ran out of time: it says of the latency that it is more than that."""
         self.latency.add_timeout(timeout)
         self._step_back(self.latency.limit(timeout))
+
+    @staticmethod
+    def _was_quick(latency: float, limit: float) -> bool:
+        """A call that was itself too slow is no reason to let in more, long before the mean shows it."""
+        return latency <= limit
 
     def _step_back(self, limit: float) -> bool:
         """Where the latency is above its limit, queues build up: steps back before a refusal (Gradient2's idea)."""

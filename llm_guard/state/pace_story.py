@@ -11,12 +11,15 @@ import math
 
 from llm_guard.outcome import Kind
 from llm_guard.state import pace_words as words
+from llm_guard.state.pace_allowance import Allowance
 from llm_guard.state.pace_gate import Gate
 from llm_guard.state.pace_load import Load
 
 COLD, RAMPING, STEADY, HOLDING, PAUSED, EXHAUSTED = "cold", "ramping", "steady", "holding", "paused", "exhausted"
-#: A part of "cold": the server says that the model loads.
-LOADING = "loading"
+#: A part of "cold": the server says that the model loads. A part of "holding": it has not refused, but the account has
+#: no calls left for now.
+LOADING, RATIONED = "loading", "rationed"
+_STATES = {LOADING: COLD, RATIONED: HOLDING}
 OPEN = (RAMPING, STEADY)
 #: A turn between ramping and steady is told when it has lasted for so many seconds; a shut gate as soon as it is known
 #: that it stays so for so many.
@@ -30,19 +33,19 @@ class Story:
     none), to be compared without a lock. Instants and durations in seconds.
     """
 
-    __slots__ = ("_answered", "_down_since", "_gate", "_idle_since", "_level", "_load", "_none_left_until", "_phase",
+    __slots__ = ("_allowance", "_answered", "_down_since", "_gate", "_idle_since", "_level", "_load", "_phase",
                  "_shut_by", "_since", "_told", "_well", "tell_at", "why")
 
-    def __init__(self, gate: Gate, load: Load) -> None:
+    def __init__(self, gate: Gate, load: Load, allowance: Allowance) -> None:
+        self._allowance = allowance
         self._gate = gate
         self._load = load
-        self._phase = self._told = COLD  # a state, or LOADING
+        self._phase = self._told = COLD  # a state, or a part of one
         self._since = math.inf  # since when it is in this state; inf: there was no call yet
         self.why = words.NOT_YET
         self.tell_at = math.inf
         self._level = logging.INFO
         self._shut_by: Kind | None = None  # the end that shut the gate, or kept it shut, last
-        self._none_left_until = -math.inf
         self._down_since = math.inf  # since when callers wait in vain; inf: they do not
         self._idle_since = math.inf  # the last call before it was taken to be cold for idleness; inf: it was not
         self._answered = False  # once
@@ -51,7 +54,7 @@ class Story:
     @property
     def state(self) -> str:
         """Exactly one of cold, ramping, steady, holding, paused, exhausted."""
-        return COLD if self._phase is LOADING else self._phase
+        return _STATES.get(self._phase, self._phase)
 
     def since(self, now: float) -> float:
         """The seconds that it has been in this state."""
@@ -61,7 +64,7 @@ class Story:
         """Seconds until a probe may start, 0 where one may now or is under way. None: none is needed."""
         if self._gate.probing:
             return max(0.0, self._gate.opens_at - now)
-        return self._none_left_until - now if self._phase is HOLDING else None
+        return max(0.0, self._allowance.until - now) if self._phase is RATIONED else None
 
     # What happens.
 
@@ -70,10 +73,6 @@ class Story:
         self._since = min(self._since, now)
         if self._down_since == math.inf:
             self._down_since = now
-
-    def none_left(self, until: float) -> None:
-        """The server said that the account has no calls left until this instant. To be followed by `note`."""
-        self._none_left_until = until
 
     def idle(self, now: float, since: float) -> None:
         """Now the server is taken to be cold, as the last call was at `since`. That alone is worth no line."""
@@ -88,7 +87,7 @@ class Story:
 
         `votes`: the end of the call counted for the gate.
         """
-        if votes and self._gate.shut_since is not None:
+        if votes and self._gate.shut_since is not None and not self._gate.foreseen:
             self._shut_by = kind
             self._down_since = min(self._down_since, now)
             if self._phase is HOLDING and self.tell_at < math.inf:
@@ -104,13 +103,15 @@ class Story:
                 return PAUSED
             if cold:
                 return COLD
-            if now < self._none_left_until:
-                return HOLDING
+            if self._allowance.ready_at(now) > now:
+                return RATIONED
             return RAMPING if load.window.slow_start or load.rate.ramping else STEADY
         if now < gate.exhausted_until:
             return EXHAUSTED
         if gate.paused(now):
             return PAUSED
+        if gate.foreseen:
+            return RATIONED
         if self._shut_by is Kind.QUOTA:  # until a probe shows that it is back
             return EXHAUSTED
         return LOADING if gate.cold else HOLDING
@@ -124,45 +125,42 @@ class Story:
             self._since = at
         if phase is self._told:
             self.tell_at = math.inf
-        elif phase is HOLDING:
+        elif phase in (HOLDING, RATIONED):
             self.tell_at = self._tells_holding_at(now)
-        else:
-            self.tell_at = now + SETTLED if self._told in OPEN and phase in OPEN else now
-        warns = phase is EXHAUSTED or (phase is HOLDING and self._well and self._gate.probing)
+        else:  # the last calls of an account may come back one by one
+            self.tell_at = now + SETTLED if self._told in (*OPEN, RATIONED) and phase in OPEN else now
+        warns = phase is EXHAUSTED or (phase is HOLDING and self._well)
         self._level = logging.WARNING if warns else logging.INFO
         if phase in OPEN:
             self._answered = self._well = True
             self._down_since = self._idle_since = math.inf
-        elif phase is not PAUSED and self._gate.probing:
+        elif phase not in (PAUSED, RATIONED):
             self._well = False
 
     def _tells_holding_at(self, now: float) -> float:
         """At once where nothing can end it soon."""
-        if self._gate.probing:
-            return now if self._gate.opens_at - now >= BRIEF else now + BRIEF
-        return now if self._none_left_until - now >= SETTLED else now + SETTLED
+        brief = SETTLED if self._phase is RATIONED else BRIEF
+        return now if (self.next_probe_in(now) or 0.0) >= brief else now + brief
 
     def _lapsed(self, now: float, before: str) -> float:
         """When the state before ended: time alone may have ended it."""
         if before is PAUSED:
             return min(now, max(self._since, self._gate.paused_until))
-        return min(now, max(self._since, self._none_left_until)) if self._runs_out(before) else now
-
-    def _runs_out(self, before: str) -> bool:
-        return before is HOLDING and self._down_since == math.inf and not self._gate.probing
+        until = self._allowance.until
+        return min(now, until) if before is RATIONED and until > self._since else now
 
     def _reason(self, now: float, before: str, kind: Kind | None, by_hand: bool) -> str:
         if self._phase is PAUSED:
             return words.paused_for(self._gate.paused_until - now)
         if self._phase not in OPEN and self._phase is not COLD:
-            return words.shut(self._phase, self._shut_by) if self._gate.probing else words.NONE_LEFT
+            return words.shut(self._phase, self._shut_by)
         if by_hand:
             return words.RESUMED
         if before is PAUSED:
             return words.PAUSE_OVER
         if before in OPEN:
             return words.FORGOTTEN if self._phase is RAMPING else words.settled(kind, self._load)
-        if self._runs_out(before):
+        if before is RATIONED:
             return words.LEFT_AGAIN
         if before is COLD and self._idle_since < math.inf:
             return f"answered again after {words.seconds(self._down_since - self._idle_since)} without a call"
@@ -185,7 +183,9 @@ class Story:
             case "exhausted":
                 return f"{self.why}, next try {probe}"
             case "holding":
-                return f"{self.why}, holding; next {'probe' if self._gate.probing else 'call'} {probe}"
+                return f"{self.why}, holding; next probe {probe}"
+            case "rationed":
+                return f"{self.why}, holding; next call {probe}"
             case "paused":
                 return self.why
             case "ramping" if told is STEADY:

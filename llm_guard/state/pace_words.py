@@ -6,13 +6,13 @@ from llm_guard.outcome import Kind
 from llm_guard.state.pace_load import Load
 
 NOT_YET = "no call has been answered yet"
-NONE_LEFT = "the account has no calls left for now"
 LEFT_AGAIN = "the account has calls left again"
 RESUMED, PAUSE_OVER = "resumed by hand", "the pause is over"
 FORGOTTEN = "no refusal for long, trying more"
 SLOWER, AT_CEILING = "answers became slower", "the rate has reached its ceiling"
 
-_SHUT = {"loading": "the model is loading", "exhausted": "the account's quota is exhausted"}
+_SHUT = {"loading": "the model is loading", "rationed": "the account has no calls left for now",
+         "exhausted": "the account's quota is exhausted"}
 _REASONS = {Kind.LIMITED: "rate limit", Kind.OVERLOAD: "overload", Kind.GROWTH_LIMITED: "traffic grew too fast"}
 
 
@@ -43,7 +43,7 @@ def idle_for(wait: float) -> str:
 
 
 def shut(state: str, kind: Kind | None) -> str:
-    """Why the gate is shut, where it is since a call ended so."""
+    """Why nobody gets in; `kind`: how the call ended that shut the gate."""
     if state in _SHUT:
         return _SHUT[state]
     if kind in _REASONS:

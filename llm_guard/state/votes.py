@@ -123,7 +123,7 @@ class LastSeconds:
 class Ballot:
     """The votes in a window, and the shares from which they are too bad.
 
-    `window` counts calls (20, where neither it nor `window_seconds` is given). There is no judgement before
+    `window` counts calls (100, where neither it nor `window_seconds` is given). There is no judgement before
     `min_calls` votes, or a full window where that is less. A call of more than `slow_call` seconds is slow. Raises
     `ConfigError` for options that cannot work. Not thread-safe: its owner's lock guards it.
     """
@@ -138,7 +138,7 @@ class Ballot:
         self._min_calls = checks.whole("min_calls", min_calls, least=1)
         self._window: Window
         if window_seconds is None:
-            size = 20 if window is None else checks.whole("window", window, least=1)
+            size = 100 if window is None else checks.whole("window", window, least=1)
             self._min_calls = min(self._min_calls, size)
             self._window = LastCalls(size)
         elif window is None:

@@ -22,7 +22,7 @@ def _tripped(policy: Breaker) -> None:
 
 
 def test_an_open_circuit_refuses_where_no_retry_stands_above() -> None:
-    policy = breaker(classify=read)
+    policy = breaker(min_calls=10, classify=read)
     server = Server()
     with VirtualClock() as time:
         _tripped(policy)
@@ -36,7 +36,7 @@ def test_an_open_circuit_refuses_where_no_retry_stands_above() -> None:
 
 
 def test_it_keeps_its_callers_waiting_where_a_retry_stands_above() -> None:
-    policy = breaker(classify=read)
+    policy = breaker(min_calls=10, classify=read)
     server = Server(Kind.FAILURE, Kind.FAILURE)
     ask = retry(attempts=1)(policy(lambda item: server(item)))
     with VirtualClock(1, shuffle=True):
@@ -50,7 +50,7 @@ def test_it_keeps_its_callers_waiting_where_a_retry_stands_above() -> None:
 
 
 def test_those_who_wait_give_up_when_it_stays_open_too_long() -> None:
-    policy = breaker(classify=read)
+    policy = breaker(min_calls=10, classify=read)
     server = Server(then=Kind.FAILURE)
     ask = retry(max_refusal_wait=60)(policy(lambda item: server(item)))
     with VirtualClock(1, shuffle=True) as time:
@@ -63,7 +63,7 @@ def test_those_who_wait_give_up_when_it_stays_open_too_long() -> None:
 
 
 def test_one_trial_by_one_caller_waits_as_long_as_the_patience() -> None:
-    policy = breaker(classify=read)
+    policy = breaker(min_calls=10, classify=read)
     with VirtualClock() as time:
         _tripped(policy)
         server = Server(then=Kind.FAILURE)
@@ -75,7 +75,7 @@ def test_one_trial_by_one_caller_waits_as_long_as_the_patience() -> None:
 
 @pytest.mark.parametrize("above", [True, False], ids=["above bounded", "below bounded"])
 def test_it_refuses_at_once_also_who_would_wait_for_something_else(above: bool) -> None:
-    policy, limit = breaker(classify=read), bounded(1)
+    policy, limit = breaker(min_calls=10, classify=read), bounded(1)
     ask = policy(limit(lambda: None)) if above else limit(policy(lambda: None))
     with VirtualClock() as time:
         _tripped(policy)
@@ -100,7 +100,7 @@ def test_opened_by_hand_it_refuses_those_who_wait_too() -> None:
 
 
 def test_closed_by_hand_it_lets_those_who_wait_go() -> None:
-    policy = breaker(open_for=60)
+    policy = breaker(min_calls=10, open_for=60)
     ask = retry(policy(lambda: None))
     with VirtualClock() as time:
         policy.open()
@@ -114,7 +114,7 @@ def test_closed_by_hand_it_lets_those_who_wait_go() -> None:
 
 
 def test_a_deadline_ends_the_wait() -> None:
-    policy = breaker(open_for=60)
+    policy = breaker(min_calls=10, open_for=60)
     ask = deadline(3)(retry(policy(lambda: None)))
     with VirtualClock() as time:
         policy.open()
@@ -139,7 +139,7 @@ def test_durations_are_measured_without_waits() -> None:
 
 
 def test_a_late_answer_does_not_vote_in_a_new_era() -> None:
-    policy = breaker(classify=read, open_for=1)
+    policy = breaker(min_calls=10, classify=read, open_for=1)
     with VirtualClock() as time:
         late = Task(policy(Server(Kind.FAILURE, seconds=20.0)))
         _tripped(policy)
@@ -151,7 +151,7 @@ def test_a_late_answer_does_not_vote_in_a_new_era() -> None:
 
 
 def test_a_trial_without_verdict_gives_its_place_to_the_next() -> None:
-    policy = breaker(classify=read)
+    policy = breaker(min_calls=10, classify=read)
     with VirtualClock() as time:
         _tripped(policy)
         time.sleep(10)
@@ -163,7 +163,7 @@ def test_a_trial_without_verdict_gives_its_place_to_the_next() -> None:
 
 
 def test_below_a_ramp_up_overload_is_the_paces_to_deal_with() -> None:
-    policy = breaker(classify=read)
+    policy = breaker(min_calls=10, classify=read)
     server = Server(*[Kind.OVERLOAD] * 15, seconds=0.1)
     with VirtualClock():
         assert ramp_up(retry(policy(lambda: server())))() == "answer"

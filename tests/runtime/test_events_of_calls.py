@@ -66,7 +66,7 @@ def test_the_wait_at_the_door_and_the_rejection_are_told(everywhere: list[Event]
 
 def test_state_changes_are_told_once_each(everywhere: list[Event]) -> None:
     server = Server(*[Kind.SUCCESS] * 20, Kind.LOADING, *[Kind.SUCCESS] * 20, *[Kind.FAILURE] * 10, seconds=0.1)
-    votes = breaker(classify=read)
+    votes = breaker(window=20, min_calls=10, classify=read)
     ask = ramp_up(retry(votes(lambda item: server(item))))
     with VirtualClock(2, shuffle=True):
         call_all(ask, range(80))

@@ -40,7 +40,7 @@ def test_a_shared_limit_is_first_come_first_served_across_functions() -> None:
 
 
 def test_a_shared_circuit_opens_for_all() -> None:
-    votes = breaker(classify=read)
+    votes = breaker(min_calls=10, classify=read)
     bad, good = votes(Server(then=Kind.FAILURE)), votes(Server())
     with VirtualClock():
         for _ in range(10):

@@ -241,17 +241,50 @@ def test_none_left_by_the_server_s_word_holds_without_a_gate_or_a_warning() -> N
     caller = Caller()
     caller.call(SUCCESS)
     caller.told()
-    until = caller.now + 40.5
-    caller.pace.story.none_left(until)
-    caller.call(SUCCESS)
+    caller.call(Outcome(Kind.SUCCESS, remaining=0, reset=40.0))
+    until = caller.now + 40.0
     seen = caller.seen()
     assert (seen.state, seen.why) == ("holding", "the account has no calls left for now")
-    assert seen.next_probe_in == pytest.approx(until - caller.now)
+    assert seen.next_probe_in == seen.gate_in == pytest.approx(40.0)
     assert caller.lines == [(logging.INFO, "the account has no calls left for now, holding; next call in 40 s")]
     caller.now = until + 3
     assert (caller.seen().state, caller.seen().since) == ("ramping", pytest.approx(3.0))
     caller.call(SUCCESS)
-    assert caller.told()[1:] == ["the account has calls left again, ramping from 4 calls in flight"]
+    assert len(caller.told()) == 1
+    caller.call(*[SUCCESS] * 30)
+    assert caller.told() == ["the account has calls left again, ramping from 4 calls in flight"]
+
+
+def test_last_calls_that_come_back_one_by_one_are_told_of_once() -> None:
+    caller = Caller()
+    caller.call(SUCCESS)
+    caller.told()
+    for remaining in (0, 1, 0, 2, 0, 1):
+        caller.pace._allowance.until = -math.inf
+        caller.call(Outcome(Kind.SUCCESS, remaining=remaining, reset=50.0))
+        assert caller.seen().state == ("ramping" if remaining else "holding")
+    assert [line[:38] for line in caller.told()] == ["the account has no calls left for now,"]
+    caller.pace._allowance.until = -math.inf
+    caller.refused(5.0)
+    assert caller.lines == [(logging.WARNING, "the server refuses (rate limit), holding; next probe in 5 s")]
+
+
+def test_a_used_up_window_that_was_foreseen_holds_without_a_warning() -> None:
+    caller = Caller()
+    caller.call(SUCCESS)
+    caller.told()
+    caller.pace._gate.shut_until(caller.now, caller.now + 30)
+    caller.pace.story.note(caller.now, False)
+    seen = caller.seen()
+    assert (seen.state, seen.why, seen.next_probe_in) == ("holding", "the account has no calls left for now", 30.0)
+    caller.call(LIMITED)  # a moment too early
+    assert caller.lines == [(logging.INFO, "the account has no calls left for now, holding; next call in 0.5 s")]
+    assert (caller.seen().state, caller.seen().why) == ("holding", "the account has no calls left for now")
+    caller.call(SUCCESS)
+    assert (caller.seen().since, caller.seen().why) == (0.0, "the account has calls left again")
+    caller.call(SUCCESS, Outcome(Kind.QUOTA, 20.0), SUCCESS)
+    caller.pace._gate.shut_until(caller.now, caller.now + 30)
+    assert caller.seen().state == "holding"
 
 
 # What it learned.

@@ -102,7 +102,7 @@ class Run:
         begin, end = max(joined), min(left)
         if end > begin:
             return jain([sum(begin < item.ended <= end and item.answer is not None for item in items) for items in own])
-        return jain([sum(map(self._in_time, items)) / (until - since)
+        return jain([sum(map(self._in_time, items)) / max(1e-9, until - since)
                      for items, since, until in zip(own, joined, left, strict=True)])
 
     def _in_time(self, item: Item) -> bool:

@@ -38,6 +38,8 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     checks.whole("threads", threads, least=1)
     checks.number("apart", apart, least=0, unit="seconds")
     checks.optional_number("sample_every", sample_every, above=0, unit="seconds")
+    if items is not None:
+        checks.whole("items", items, least=1)
     requests = arrivals(workload, server_kind, seed)
     count = len(requests.instants) if requests else items if items is not None else server_kind.items
     setting = Setting(server_kind, threads, requests.deadline if requests else None, speed)
@@ -58,8 +60,9 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     else:
         deadline = math.inf if requests.deadline is None else requests.deadline
         best = best_answers(server_kind, seed, [at * speed for at in requests.instants], deadline * speed)
-    return Run(server_kind, workload if isinstance(workload, str) else "arrivals", seed, setting.deadline, best, seconds,
-               tuple(watch.items), tuple(watch.called_at), seen, tuple(watch.samples))
+    name = workload if isinstance(workload, str) else "arrivals"
+    return Run(server_kind, name, seed, setting.deadline, best, seconds, tuple(watch.items), tuple(watch.called_at),
+               seen, tuple(watch.samples))
 
 
 class _Watch:
@@ -125,11 +128,15 @@ def _run_online(watch: _Watch, calls: list[Call], requests: Arrivals) -> None:
     time = clock.current()
     all_ended = time.waiter()
     left = len(watch.items)
+    wrong: list[BaseException] = []
 
     def request(index: int) -> Callable[[], None]:
         def run() -> None:
             nonlocal left
-            watch.work(calls[watch.items[index].client], index)
+            try:
+                watch.work(calls[watch.items[index].client], index)
+            except AssertionError as error:
+                wrong.append(error)
             left -= 1
             if not left:
                 all_ended.set()
@@ -141,6 +148,8 @@ def _run_online(watch: _Watch, calls: list[Call], requests: Arrivals) -> None:
         time.spawn(request(index), "request")
     if watch.items:
         all_ended.wait()
+    if wrong:
+        raise wrong[0]
 
 
 def _run_all(jobs: list[Callable[[], None]]) -> None:

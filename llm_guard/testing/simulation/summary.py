@@ -25,9 +25,10 @@ class Spread:
 class Summary:
     """Runs that differ in their seeds alone.
 
-    `success`: share of the items answered (in time, where they had a deadline). `calls`: calls per answer. `against_best`:
-    of a batch the time as a multiple of the best one, of online traffic the answers as a share of the best number.
-    `wait`: the 99th percentile of the seconds that an item waited for its last call. `fairness`: Jain's index.
+    `success`: share of the items answered (in time, where they had a deadline). `calls`: calls per answer.
+    `against_best`: of a batch the time as a multiple of the best one, of online traffic the answers as a share of the
+    best number. `wait`: the 99th percentile of the seconds that an item waited for its last call. `fairness`: Jain's
+    index.
     """
 
     scenario: str

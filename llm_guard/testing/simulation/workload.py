@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from llm_guard import checks
+from llm_guard.errors import ConfigError
 from llm_guard.testing.server import Scenario, ramp_arrivals, spike_arrivals
 
 #: Seconds that an online request is of use.
@@ -32,6 +34,12 @@ def arrivals(workload: str | Arrivals, scenario: Scenario, seed: int) -> Arrival
     "ramp": 300 s that grow from 0.2 to 1.2 of the capacity. "spike": 180 s at a quarter of it, tenfold from 60 to 90 s.
     """
     if isinstance(workload, Arrivals):
+        for at in workload.instants:
+            checks.number("instants", at, least=0, unit="seconds")
+        for at, after in pairwise(workload.instants):
+            if after < at:
+                raise ConfigError("instants", after, f"in order: it comes after {at:g}")
+        checks.optional_number("deadline", workload.deadline, above=0, unit="seconds")
         return workload
     checks.one_of("workload", workload, ("batch", *_NAMED))
     return Arrivals(_NAMED[workload](scenario, seed)) if workload in _NAMED else None
