@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from llm_guard.outcome import Kind
@@ -65,6 +66,12 @@ class StateChanged(Event):
     policy: str
     before: str
     after: str
+
+
+def log(level: int, function: str, words: str) -> None:
+    """Says of a function what changed, in the log. A handler that raises does not hurt the call it was told of."""
+    with suppress(Exception):
+        _log.log(level, "%s: %s", function, words)
 
 
 Listener = Callable[[Event], object]

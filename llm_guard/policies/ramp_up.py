@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
-from llm_guard import checks, clock
+from llm_guard import checks, clock, events
 from llm_guard.call import FOREVER
 from llm_guard.errors import ConfigError, QuotaExhausted, Saturated
 from llm_guard.fork import renew_after_fork
@@ -20,6 +21,8 @@ from llm_guard.runtime.reading import Classify
 from llm_guard.state.gate import Ending, Request
 from llm_guard.state.keyed import MOST, Keyed
 from llm_guard.state.pace import Pace, PaceSnapshot, Start
+from llm_guard.state.pace_together import together
+from llm_guard.state.pace_words import RESUMED, paused_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,9 +35,10 @@ IDLE = 60.0
 class RampUpStatistics:
     """The pace at this instant, and how many wait at the door for it, perhaps among other things.
 
-    With a key, of all `keys` that are kept, taken together: windows, rates, calls in flight and who waits are added up
-    (a rate of None among them: None); `gate_in` is the shortest, `latency` the mean; `state` is the one that all share,
-    else "mixed".
+    With a key, of all `keys` that are kept, taken together: windows, rates, limits, capacities, calls in flight and who
+    waits are added up (a None among rates, limits or capacities: None); `gate_in`, `next_probe_in` and `since` are the
+    shortest, `latency` is the mean; `growth_limited` says that one is; `state` and `why` are those that all share, else
+    "mixed" and "several reasons".
     """
 
     pace: PaceSnapshot
@@ -55,6 +59,7 @@ class PaceGate:
 
     def after_fork(self) -> None:
         self.pace.reset()
+        self.told = "cold"
 
     @property
     def in_flight(self) -> int:
@@ -104,6 +109,7 @@ class RampUp(Policy):
     def __init__(self, pace: Callable[..., Pace], start: float | None, ceiling: float | None, key: Key | None,
                  max_keys: int, max_wait: float | None, classify: Classify | None) -> None:
         self._pace = pace
+        self._decorates: str | None = None  # the name of the function, where there is exactly one
         self._ceiling = ceiling
         self.after_fork()
         first = self._new_gate()  # checks the options
@@ -120,11 +126,17 @@ class RampUp(Policy):
             checks.function("classify", classify)
         self._classify = classify
 
+    def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
+        guarded = super().__call__(function)
+        self._decorates = getattr(guarded, "__qualname__", self.name) if self._decorates is None else self.name
+        return guarded
+
     def after_fork(self) -> None:
         self._paused_until = -FOREVER  # of keys to come
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         plan.paces.append(self._gate)
+        plan.tellers.append(self)
         plan.wait_at_most(self._max_wait)
         plan.read_with(self._classify)
 
@@ -154,7 +166,9 @@ class RampUp(Policy):
             gates = self._gates(key)
             for gate in gates:
                 gate.pace.pause(now, seconds)
+            news = [gate.pace.story.news(now) for gate in gates]
         _ask_again(gates)
+        self._say(key, news, paused_for(seconds) if seconds > 0 else None)
 
     def resume(self, *, key: Hashable = EVERY_KEY) -> None:
         """Ends a pause, and opens a gate that the server's refusals have shut; `key`: for that key only."""
@@ -165,7 +179,9 @@ class RampUp(Policy):
             gates = self._gates(key)
             for gate in gates:
                 gate.pace.resume(now)
+            news = [gate.pace.story.news(now) for gate in gates]
         _ask_again(gates)
+        self._say(key, news, RESUMED if len(gates) > 1 else None)
 
     def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
         with door.locked():
@@ -176,13 +192,37 @@ class RampUp(Policy):
             told, gate.told = gate.told, state
         return None if told == state else (told, state)
 
+    def news(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[int, str] | None:
+        if not isinstance(self._gate, Keyed):
+            story = self._gate.pace.story
+            if now < story.tell_at:
+                return None
+            with door.locked():
+                return story.news(now)
+        gate = self._gate.known(keys[self._gate])
+        if gate is None or now < gate.pace.story.tell_at:
+            return None
+        with door.locked():
+            news = gate.pace.story.news(now)
+        return None if news is None else (news[0], _of_keys(news[1], every=False))
+
+    def _say(self, key: Hashable, all_news: list[tuple[int, str] | None], words: str | None) -> None:
+        """What was done by hand: one line, however many keys there are; `words`, or else the news."""
+        lines = [news[1] for news in all_news if news is not None]
+        if words is None and not lines:
+            return
+        said = words or lines[0]
+        if isinstance(self._gate, Keyed):
+            said = _of_keys(said, every=key is EVERY_KEY)
+        events.log(logging.INFO, self._decorates or self.name, said)
+
     def statistics(self) -> RampUpStatistics:
         if not isinstance(self._gate, Keyed):
             return self._statistics_of(self._gate)
         with door.locked():
             gates = self._gate.gates()
             now = clock.current().now()
-            whole = _together([gate.pace.snapshot(now) for gate in gates])
+            whole = together([gate.pace.snapshot(now) for gate in gates])
             return RampUpStatistics(whole, sum(map(door.waiting, gates)), len(gates))
 
     def statistics_of(self, key: Hashable) -> RampUpStatistics:
@@ -220,14 +260,8 @@ def _ask_again(gates: Iterable[PaceGate]) -> None:
         door.changed(gate)
 
 
-def _together(all_of: list[PaceSnapshot]) -> PaceSnapshot:
-    states = {each.state for each in all_of} or {"cold"}
-    rates = [each.rate for each in all_of if each.rate is not None]
-    latencies = [each.latency for each in all_of if each.latency is not None]
-    return PaceSnapshot(
-        states.pop() if len(states) == 1 else "mixed", sum(each.window for each in all_of),
-        sum(rates) if rates and len(rates) == len(all_of) else None, sum(each.in_flight for each in all_of),
-        min((each.gate_in for each in all_of), default=0.0), sum(latencies) / len(latencies) if latencies else None)
+def _of_keys(line: str, *, every: bool) -> str:
+    return f"{'every' if every else 'one'} key: {line}"
 
 
 @overload

@@ -33,7 +33,7 @@ class Plan:
 
     __slots__ = ("all_gates", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines", "call_gates",
                  "call_timeouts", "classify", "fallback", "families", "has_retry", "in_order", "is_empty", "joined",
-                 "max_wait", "paces", "policies", "rule", "timeouts")
+                 "max_wait", "paces", "policies", "rule", "tellers", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
         self.in_order = tuple(policies)
@@ -42,6 +42,7 @@ class Plan:
         self.call_gates: list[Gate | Keyed[Any]] = []
         self.attempt_gates: list[Gate | Keyed[Any]] = []
         self.paces: list[Gate | Keyed[Any]] = []
+        self.tellers: list[Policy] = []  # those that have news for the log
         self.call_timeouts: list[Timed] = []
         self.attempt_timeouts: list[Timed] = []
         self.call_deadlines: list[Callable[[], float]] = []

@@ -38,6 +38,11 @@ class Policy:
         `keys`, the state of that key."""
         return None
 
+    def news(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[int, str] | None:
+        """The line for the log that is due, without the function's name, and its level. Asked after each attempt, where
+        the plan's `tellers` has this policy; so it costs next to nothing where there is none."""
+        return None
+
     def statistics(self) -> Any:
         """A frozen snapshot of its state."""
         raise NotImplementedError

@@ -179,6 +179,10 @@ class Run:
                 self._tell(events.AttemptEnded, attempt=self._attempts, kind=outcome.kind, seconds=seconds,
                            hint=outcome.hint)
                 self._tell_changes()
+            for policy in self._plan.tellers:
+                news = policy.news(self._ended, self._keys or {})
+                if news is not None:
+                    events.log(news[0], self._name, news[1])
         try:
             return value, error, ending
         finally:

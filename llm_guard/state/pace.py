@@ -26,6 +26,7 @@ from llm_guard.state.pace_gate import Gate
 from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_schedule import schedule_of
+from llm_guard.state.pace_story import Story
 
 #: Failures in a row that close the gate.
 FAILURES_TO_CLOSE = 8
@@ -48,9 +49,15 @@ class Start:
 class PaceSnapshot:
     """The pace at one instant.
 
-    `state` is "exhausted" (the quota), "cold" (no success yet, or the model loads), "paused" (by hand, or closed by
-    refusals or failures), "ramping" or "steady". `window` and `in_flight` are calls, `rate` calls a second (None: not
-    bounded), `gate_in` the seconds until a call may start, `latency` the mean in seconds (None: not known).
+    `state` is one of: "cold" (no success yet, the model loads, or it was idle for long), "ramping" (slow start),
+    "steady", "holding" (the server refuses or fails, or the account has no calls left for now), "paused" (by hand),
+    "exhausted" (the quota). It has been in it for `since` seconds, for the reason `why`.
+
+    `window` and `in_flight` are calls, `rate` calls a second (None: not bounded), `gate_in` the seconds until a call
+    may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds (None: not
+    known). What it learned of the server: `limit` is the rate that it was seen to bear, in calls a second, `capacity`
+    the most calls in flight that it accepted, where its slots were seen to be full (None: not known), and
+    `growth_limited` whether it said, not long ago, that the traffic grew too fast.
     """
 
     state: str
@@ -59,6 +66,12 @@ class PaceSnapshot:
     in_flight: int
     gate_in: float
     latency: float | None
+    why: str
+    since: float
+    next_probe_in: float | None
+    limit: float | None
+    capacity: int | None
+    growth_limited: bool
 
 
 class Pace:
@@ -88,6 +101,7 @@ class Pace:
         self._gate = Gate(self._random)
         self._allowance = Allowance()
         self._windows = FixedWindows()
+        self.story = Story(self._gate, self._load, self._allowance)
         self._in_flight: set[Start] = set()
         self._last_event = -math.inf  # a start or an end
         self._cold = True  # no success yet, or none since the model was last seen to load
@@ -149,6 +163,8 @@ class Pace:
         call = Start(len(self._in_flight), self._cold, self._gate.probing, now, self._allowance.started)
         if call.probing:
             self._gate.probe = call
+        if call.cold:
+            self.story.begin(now)
         self._in_flight.add(call)
         call.gap = self._load.start(now, now if since is None else since)
         self._allowance.take()
@@ -156,6 +172,7 @@ class Pace:
         if self._windows.used_up() and not call.probing and (at := self._windows.next_probe(now)) is not None:
             self._gate.shut_until(now, at)
             self._epoch = now
+            self.story.note(now, self._cold)
         self._last_event = now
         return call
 
@@ -198,6 +215,7 @@ class Pace:
                 if outcome.kind is Kind.TIMEOUT and timeout is not None and fresh and not (probe or start.cold):
                     self._load.timed_out(timeout)
         self._load.rate.tick(now, self._load.latency.mean)
+        self.story.note(now, self._cold, outcome.kind, votes)
 
     def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool,
                    probe: bool) -> None:
@@ -278,6 +296,7 @@ class Pace:
     def pause(self, now: float, seconds: float) -> None:
         """Nobody starts for so many seconds. It takes the place of an earlier pause."""
         self._gate.pause(now, checks.number("seconds", seconds, least=0))
+        self.story.note(now, self._cold, by_hand=True)
 
     def resume(self, now: float) -> None:
         """Calls may start again, also where the server's word had shut the gate, or told that none are left."""
@@ -286,29 +305,25 @@ class Pace:
         self._windows.unbind()
         if self._gate.probing:
             self._open(now)
+        self.story.note(now, self._cold, by_hand=True)
 
     def _cool_down(self, now: float) -> None:
         """A server left alone long enough has most likely unloaded its model."""
         if (self._idle is not None and not self._in_flight and not self._cold
-                and now - max(self._last_event, self._load.rate.next_start) > self._idle):
+                and now - (left_at := max(self._last_event, self._load.rate.next_start)) > self._idle):
             self._cold = True
             self._load.window.restart()
             self._load.rate.follow_schedule(now, restart=True)
+            self.story.idle(left_at + self._idle, self._last_event)
 
     def snapshot(self, now: float) -> PaceSnapshot:
         """What the pace does at this instant."""
+        self._cool_down(now)
         gate, rate, window = self._gate, self._load.rate, self._load.window
         rate.follow_schedule(now)
-        if now < gate.exhausted_until:
-            state = "exhausted"
-        elif gate.paused(now):
-            state = "paused"
-        elif self._cold:
-            state = "cold"
-        elif gate.probing:
-            state = "paused"
-        else:
-            state = "ramping" if window.slow_start or (rate.slow_start and not rate.dormant) else "steady"
-        return PaceSnapshot(state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
-                            max(0.0, max(gate.opens_at, self._allowance.ready_at(now)) - now),
-                            self._load.latency.mean)
+        self.story.note(now, self._cold)
+        return PaceSnapshot(self.story.state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
+                            max(gate.opens_at, self._allowance.ready_at(now)) - now, self._load.latency.mean,
+                            self.story.why, self.story.since(now), self.story.next_probe_in(now),
+                            rate.bound if rate.learned else None, (window.held or None) if window.slots else None,
+                            rate.growth_capped(now))

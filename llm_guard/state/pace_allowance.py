@@ -24,11 +24,11 @@ TRUSTED = 4
 class Allowance:
     """What the server last told: so many calls until an instant. Nothing told: no bound."""
 
-    __slots__ = ("_left", "_until", "started")
+    __slots__ = ("_left", "started", "until")
 
     def __init__(self) -> None:
         self._left = 0.0
-        self._until = -math.inf
+        self.until = -math.inf
         self.started = 0  # calls so far
 
     def tell(self, now: float, remaining: float, reset: float, started: int) -> None:
@@ -36,11 +36,11 @@ class Allowance:
         own. Those after it are taken off, for it may not know of them."""
         if reset <= FARTHEST:
             self._left = remaining - (self.started - started - 1)
-            self._until = now + reset
+            self.until = now + reset
 
     def lift(self) -> None:
         """What was told is forgotten."""
-        self._until = -math.inf
+        self.until = -math.inf
 
     def take(self) -> None:
         """A call starts."""
@@ -49,7 +49,7 @@ class Allowance:
 
     def ready_at(self, now: float) -> float:
         """When a call may start: `now`, or when there are calls again."""
-        return self._until if self._left < 1 and now < self._until else now
+        return self.until if self._left < 1 and now < self.until else now
 
 
 class FixedWindows:
@@ -98,8 +98,6 @@ class FixedWindows:
 
     def opened(self, at: float) -> None:
         """A call that started at `at` was let in after others had been refused."""
-        if self._not_before <= self._early:
-            return  # the server was gone, or closed by hand: no refusal since the last reset
         early, late = self._not_before, at
         if self._period is not None and late - self._late > 1.5 * self._period:  # nobody called for some windows
             passed = self._period * (math.floor((late - self._late) / self._period + 0.5) - 1)

@@ -14,13 +14,13 @@ QUOTA_WAIT = 60.0
 class Gate:
     """Open at first. Once shut, it lets single probes through after a while; what becomes of them decides."""
 
-    __slots__ = ("_paused_until", "_probes", "_random", "at", "cold", "exhausted_until", "foreseen", "probe",
+    __slots__ = ("_probes", "_random", "at", "cold", "exhausted_until", "foreseen", "paused_until", "probe",
                  "shut_since")
 
     def __init__(self, random: Random) -> None:
         self._random = random
         self.at = -math.inf
-        self._paused_until = -math.inf  # by hand
+        self.paused_until = -math.inf  # by hand
         self.exhausted_until = -math.inf
         self.shut_since: float | None = None  # the server's word or its failures; None: open, or paused by hand
         self.probe: object | None = None  # the call that probes just now
@@ -36,11 +36,11 @@ class Gate:
     @property
     def opens_at(self) -> float:
         """When the next call, or the next probe, may pass."""
-        return max(self.at, self._paused_until)
+        return max(self.at, self.paused_until)
 
     def paused(self, now: float) -> bool:
         """Nobody passes because of a pause by hand."""
-        return now < self._paused_until
+        return now < self.paused_until
 
     def taken(self) -> bool:
         """A probe is under way, and only its end lets the next call pass."""
@@ -95,7 +95,7 @@ class Gate:
 
     def pause(self, now: float, seconds: float) -> None:
         """By hand: nobody passes for so many seconds. It takes the place of an earlier pause."""
-        self._paused_until = now + seconds
+        self.paused_until = now + seconds
 
     def _wait(self) -> float:
         """How long to stay shut where the server does not say: longer from probe to probe."""

@@ -92,6 +92,15 @@ class Rate:
         """Nothing bounds the rate."""
         return self.slow_start and self.value >= DORMANT
 
+    @property
+    def ramping(self) -> bool:
+        """It is bounded, and rises by slow start."""
+        return self.slow_start and self.value < min(DORMANT, self._ceiling)
+
+    def growth_capped(self, now: float) -> bool:
+        """The server said not long ago that the traffic grew too fast."""
+        return now < self._growth_capped_until
+
     def take(self, now: float, since: float) -> None:
         """Spends one start, of a call that has waited since `since`."""
         self._leak.take(now, since, min(self._value, self._ceiling))

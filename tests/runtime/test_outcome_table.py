@@ -149,7 +149,7 @@ def test_what_says_nothing_of_load_shrinks_nothing(kind: Kind) -> None:
     assert (after.window, after.rate, after.state) == (before.window, before.rate, before.state)
 
 
-@pytest.mark.parametrize(("kind", "state"), [(Kind.FAILURE, "paused"), (Kind.TIMEOUT, "paused"),
+@pytest.mark.parametrize(("kind", "state"), [(Kind.FAILURE, "holding"), (Kind.TIMEOUT, "holding"),
                                              (Kind.INVALID, "ramping"), (Kind.IGNORED, "ramping")])
 def test_failures_are_counted_in_a_row(kind: Kind, state: str) -> None:
     assert _after(*[kind] * 8)[1].state == state

@@ -167,7 +167,7 @@ def test_the_hint_of_a_second_refusal_without_a_success_between_closes_for_all()
     caller.start()
     caller.end(Outcome(Kind.LIMITED, hint=7.0), after=0.02)
     assert caller.pace.ready_at(caller.now) == pytest.approx(caller.now + 7.0)
-    assert caller.pace.snapshot(caller.now).state == "paused"
+    assert caller.pace.snapshot(caller.now).state == "holding"
 
 
 def test_refused_beyond_what_it_ever_accepted_shrinks_the_window_and_not_the_rate() -> None:
@@ -404,7 +404,7 @@ def test_so_many_failures_in_a_row_close_the_gate() -> None:
         caller.end(FAILURE, after=0.001)
     assert caller.pace.snapshot(caller.now).state == "ramping"
     caller.end(FAILURE, after=0.001)
-    assert caller.pace.snapshot(caller.now).state == "paused"
+    assert caller.pace.snapshot(caller.now).state == "holding"
     assert caller.pace.ready_at(caller.now) > caller.now
     caller.now = caller.pace.ready_at(caller.now)
     window = caller.window()
@@ -422,7 +422,7 @@ def test_invalid_breaks_a_row_of_failures_and_an_end_without_verdict_does_not() 
         caller.ramp(2 * FAILURES_TO_CLOSE)
         for end in [FAILURE] * (FAILURES_TO_CLOSE - 1) + [outcome, FAILURE]:
             caller.end(end, after=0.001)
-        assert (caller.pace.snapshot(caller.now).state == "paused") == closes
+        assert (caller.pace.snapshot(caller.now).state == "holding") == closes
 
 
 def test_only_failures_that_the_server_answered_count_as_delivered() -> None:

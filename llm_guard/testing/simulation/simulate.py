@@ -11,6 +11,7 @@ from llm_guard.clock.virtual import VirtualClock
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.policies.ramp_up import RampUp
 from llm_guard.runtime.stack import Stack
+from llm_guard.state.pace_story import OPEN
 from llm_guard.testing.server import Scenario, best_answers, best_time
 from llm_guard.testing.server import scenario as scenario_named
 from llm_guard.testing.simulation.client import Call, Client, Setting, Strategy, recommended, wrap
@@ -106,7 +107,7 @@ class _Watch:
             rates = [pace.rate for pace in paces if pace.rate is not None]
             self.samples.append(Sample(time.now(), sum(pace.window for pace in paces),
                                        sum(rates) if len(rates) == len(paces) else None,
-                                       all(pace.gate_in > 0 or pace.state in ("cold", "paused") for pace in paces)))
+                                       all(pace.gate_in > 0 or pace.state not in OPEN for pace in paces)))
             time.sleep(every)
 
 
