@@ -60,7 +60,7 @@ class FixedWindows:
     Where the windows also let in the same number of calls each, that many are made and no more.
     """
 
-    __slots__ = ("_count", "_early", "_fits", "_full", "_last_count", "_late", "_not_before", "_period", "_trusted")
+    __slots__ = ("_closed_at", "_count", "_early", "_fits", "_full", "_last_count", "_late", "_not_before", "_period", "_trusted")
 
     def __init__(self) -> None:
         self.forget()
@@ -70,7 +70,7 @@ class FixedWindows:
         self._period: float | None = None
         self._fits = 0  # resets that fitted the period
         self._early = self._late = -math.inf  # the last reset lay between these
-        self._not_before = -math.inf  # the next one lies after this
+        self._closed_at = self._not_before = -math.inf  # the first and the last refusal since: the next one is after it
         self._count = 0  # calls let in since the last reset
         self._last_count = 0  # in the window before
         self._full: int | None = None  # how many a window lets in, as far as known
@@ -95,13 +95,17 @@ class FixedWindows:
     def closed(self, now: float) -> None:
         """The account has no calls left at this instant."""
         self._not_before = max(self._not_before, now)
+        if self._closed_at == -math.inf:
+            self._closed_at = now
 
     def opened(self, at: float) -> None:
         """A call that started at `at` was let in after others had been refused."""
         early, late = self._not_before, at
-        if self._period is not None and late - self._late > 1.5 * self._period:  # nobody called for some windows
-            passed = self._period * (math.floor((late - self._late) / self._period + 0.5) - 1)
+        if (self._period is not None and self._fits >= BELIEVED
+                and self._closed_at - self._late > self._period):  # a lull of some windows
+            passed = self._period * math.floor((self._closed_at - self._late) / self._period)
             self._early, self._late = self._early + passed, self._late + passed
+        self._closed_at = -math.inf
         fitting = self._period if self._fits_in(self._period, early, late) else next(
             (period for period in PERIODS if self._fits_in(period, early, late)), None)
         self._fits = self._fits + 1 if fitting is not None and fitting == self._period else int(fitting is not None)

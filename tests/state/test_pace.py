@@ -661,6 +661,7 @@ def test_whatever_the_ends_the_pace_keeps_its_bounds_and_comes_back(
         assert pace.ready_at(now) == now
         pace.end(pace.start(now), now + 0.1, SUCCESS, 0.1)
         now += 0.1
+    now = max(now, pace.ready_at(now))  # a call that was still told of may have none left just now
     assert pace.snapshot(now).state in ("ramping", "steady")
 
 

@@ -307,11 +307,21 @@ def test_a_reset_that_does_not_fit_is_forgotten_with_all_before() -> None:
 
 
 def test_a_period_of_another_length_takes_the_place_of_the_first() -> None:
-    found = windows(*KNOWN, (89.0, 91.0))
-    assert found.next_probe(95.0) is None
-    found.closed(149.0)
-    found.opened(151.0)
+    found = windows(*KNOWN)
+    for reset in (90.0, 150.0):
+        found.closed(reset - 57)  # it was used up long before
+        found.closed(reset - 1)
+        found.opened(reset + 1)
+        assert (found.next_probe(reset + 5) is None) == (reset == 90)
     assert found.next_probe(155.0) == 210
+
+
+def test_a_lull_of_some_windows_is_no_other_period() -> None:
+    found = windows(*KNOWN)
+    found.closed(67.0)  # nobody had called since
+    found.closed(69.0)
+    found.opened(71.0)
+    assert found.next_probe(75.0) == 80
 
 
 def irregular(gaps: list[float]) -> Iterator[FixedWindows]:
@@ -413,7 +423,7 @@ def test_it_stops_with_the_last_call_of_a_window_and_comes_back_with_no_smaller_
     reset = (LEARNING + 2) * 10
     assert len(traffic.stops) == 2
     assert traffic.starts[-1][0] == traffic.stops[-1]
-    assert (seen.state, seen.in_flight) == ("paused", 0)
+    assert (seen.state, seen.in_flight) == ("holding", 0)
     assert traffic.now + seen.gate_in == pytest.approx(reset, abs=1)  # as sharp as it is known by now
     while traffic.pace.shut_since is not None:
         traffic.run(traffic.now + 0.01)

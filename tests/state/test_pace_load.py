@@ -200,8 +200,8 @@ def test_slots_that_are_full_forget_themselves_with_a_refusal_of_another_kind() 
 # The window.
 
 @pytest.mark.parametrize(("latency", "base", "timeout", "limit"), [
-    (4.9, 4.0, 10.0, 5.0), (5.1, 4.0, 10.0, 5.0), (9.9, 4.0, None, 10.0), (10.1, 4.0, None, 10.0),
-    (0.5, 0.5, 10.0, 1.25), (5.1, 5.1, 10.0, 5.1), (6.5, 6.0, 10.0, 6.0)])
+    (4.9, 3.5, 10.0, 5.0), (5.1, 3.5, 10.0, 5.0), (9.9, 4.0, None, 10.0), (10.1, 4.0, None, 10.0),
+    (0.5, 0.5, 10.0, 1.25), (5.1, 4.0, 10.0, 5.2), (5.3, 4.0, 10.0, 5.2), (7.6, 6.0, 10.0, 7.5)])
 def test_the_window_steps_back_before_queues_eat_up_half_the_timeout_unless_the_server_was_never_that_quick(
         latency: float, base: float, timeout: float | None, limit: float) -> None:
     load = known(latency, base)
@@ -211,16 +211,15 @@ def test_the_window_steps_back_before_queues_eat_up_half_the_timeout_unless_the_
     assert (load.window.size < 8) == (latency > limit)
 
 
-@pytest.mark.parametrize(("latency", "queues"), [(7.1, False), (7.3, True)])
+@pytest.mark.parametrize(("latency", "queues"), [(8.3, False), (8.5, True)])
 def test_slow_start_ends_only_where_calls_queue(latency: float, queues: bool) -> None:
-    load = known(latency, base=6.0)  # 1.2 times that is 7.2
+    load = known(latency, base=7.0)  # 1.2 times that is 8.4
     load.answered(CUT_AT, latency, 10.0, fresh=True)
     assert load.window.size < 8
     assert load.window.slow_start == (not queues)
 
 
-@pytest.mark.parametrize("spread", [0.0, pytest.param(0.05, marks=pytest.mark.xfail(
-    strict=True, reason="the limit of a slow server is its base itself: half of all means are above it"))])
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])
 def test_a_server_never_quicker_than_half_its_timeout_is_slow_and_not_overrun(spread: float) -> None:
     load, random = Load(Rate(None, None)), Random(1)
     load.window.holds_back = True

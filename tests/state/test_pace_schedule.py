@@ -199,10 +199,6 @@ def test_both_bounds_hold() -> None:
     assert schedule.cap(60.0) == pytest.approx(1)
 
 
-#: The rate that comes after a quiet time is not bounded yet by what the user allows.
-UNBOUNDED = pytest.mark.xfail(strict=True, reason="_grow sets the learned rate past ceiling and schedule")
-
-
 def learned(rate: Rate, seconds: int) -> Rate:
     """It was cut at 0 to half a call a second, and was not refused for so many seconds, in which there was demand."""
     rate.take(0.0, 0.0)
@@ -214,7 +210,6 @@ def learned(rate: Rate, seconds: int) -> Rate:
     return rate
 
 
-@UNBOUNDED
 @pytest.mark.parametrize("seconds", [35, 41, 200])
 def test_the_law_learns_nothing_above_what_the_schedule_allows(seconds: int) -> None:
     rate = learned(Rate(1.0, None, schedule_of(1.0, None, None, (1.5, 900))), seconds)
@@ -222,7 +217,6 @@ def test_the_law_learns_nothing_above_what_the_schedule_allows(seconds: int) -> 
     assert rate._value <= 2
 
 
-@UNBOUNDED
 @pytest.mark.parametrize("seconds", [35, 41, 200])
 def test_the_law_learns_nothing_above_the_ceiling(seconds: int) -> None:
     rate = learned(Rate(None, 1.0), seconds)
