@@ -18,7 +18,7 @@ from statistics import median
 from side_by_side import Job, summaries
 
 from llm_guard.testing.server import scenario
-from llm_guard.testing.simulation import Arrivals, Spread, Summary, simulate
+from llm_guard.testing.simulation import Arrivals, Spread, simulate
 
 #: Calls per answer and time over the best: to reach, and what the first form of the law reached where it was tried.
 BATCH = {
@@ -76,9 +76,10 @@ def batches(seeds: int) -> Iterator[str]:
 
 
 def spikes(seeds: int) -> Iterator[str]:
-    yield from ("## A spike of online traffic", "", "180 s at a quarter of the capacity, tenfold from 60 to 90 s, 30 s "
+    yield from ("## A spike of online traffic", "", "180 s at a quarter of the capacity, tenfold from 60 to 90 s; 30 s "
                 "for each answer. Answers in time as a share of the best sender's.", "",
-                "| server | of the best | calls per answer | to reach | first form of the law |", "|---|---|---|---|---|")
+                "| server | of the best | calls per answer | to reach | first form of the law |",
+                "|---|---|---|---|---|")
     results = summaries([Job(name, seeds=seeds, workload="spike") for name in SPIKE])
     for (name, (least, first)), result in zip(SPIKE.items(), results, strict=True):
         short = " (short of it)" if result.against_best.median < least or result.calls.median > 1.05 else ""

@@ -1,9 +1,11 @@
 """Servers that start cold, by strategies: whose calls succeed, with how few, and how soon. In virtual time.
 
     python benchmarks/success.py [--quick] [--seeds N] [--scenarios A C ...] [--strategies NAME ...] [--out DIR]
+                                 [--reuse FILE]
 
 Runs this project's stack and the strategies of `strategies/`, each as people use it and with as much patience as ours,
-a batch of 64 threads on each of the 19 servers. Writes success.md, success.json and success.svg into DIR.
+a batch of 64 threads on each of the 19 servers. Writes success.md, success.json and success.svg into DIR. `--reuse`
+takes the strategies' figures from an earlier success.json, and runs this project's stack alone.
 """
 
 from __future__ import annotations
@@ -32,11 +34,13 @@ def main() -> None:
         scenario(name)  # a wrong name is told before the first run
     names = [OURS, *chosen.strategies]
     keys = [(server, name) for server in chosen.scenarios for name in names]
-    results: Results = {}
-    rows = summaries([Job(server, name, seeds=chosen.seeds) for server, name in keys])
-    for key, summary in zip(keys, rows, strict=True):
+    results = known(chosen.reuse) if chosen.reuse else {}
+    missing = [key for key in keys if key not in results]
+    rows = summaries([Job(server, name, seeds=chosen.seeds) for server, name in missing])
+    for key, summary in zip(missing, rows, strict=True):
         results[key] = summary
         print(f"{key[0]:12s} {key[1]:32s} {cell(summary)}", flush=True)
+    results = {key: results[key] for key in keys}
     verdicts = {server: beaten_by(server, names, results) for server in chosen.scenarios}
     print(verdict(verdicts))
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,13 @@ def main() -> None:
     figures = [{"server": server, "strategy": name, **summary.as_dict()} for (server, name), summary in results.items()]
     (chosen.out / "success.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     save(results, names, chosen.out / "success.svg")
+
+
+def known(file: Path) -> Results:
+    """The strategies' figures of an earlier run."""
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    return {(row.pop("server"), name): Summary.from_dict(row) for row in figures
+            if (name := row.pop("strategy")) != OURS}
 
 
 def cell(summary: Summary) -> str:
@@ -80,10 +91,10 @@ def verdict(verdicts: dict[str, list[str]]) -> str:
 def page(chosen: argparse.Namespace, names: Sequence[str], results: Results, verdicts: dict[str, list[str]]) -> str:
     """The whole table, in Markdown."""
     lines = ["# Success, side by side", "",
-             "Share of the items answered / calls per answer / time as a multiple of a sender's that knows the server's",
-             f"state at every instant. A batch on 64 threads, medians of {chosen.seeds} seeds, virtual time; written by",
-             "`make success`. A time under 1 beside less than 100% only says that items were given up. \"patient\": with",
-             "as many tries as `@retry` makes.", "", verdict(verdicts), ""]
+             "Share of the items answered / calls per answer / time as a multiple of a sender's that knows the",
+             f"server's state at every instant. A batch on 64 threads, medians of {chosen.seeds} seeds, virtual time;",
+             "written by `make success`. A time under 1 beside less than 100% only says that items were given up.",
+             '"patient": with as many tries as `@retry` makes.', "", verdict(verdicts), ""]
     for server in chosen.scenarios:
         best = results[server, OURS]
         lines += [f"## {server}", "", "| | answered / calls / time | wait, 99th percentile |", "|---|---|---|"]
@@ -101,6 +112,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    parser.add_argument("--reuse", type=Path, metavar="FILE", help="an earlier success.json")
     parser.add_argument("--quick", action="store_true", help="a small subset, one seed: some seconds")
     chosen = parser.parse_args()
     if chosen.quick:

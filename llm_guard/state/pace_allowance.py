@@ -60,7 +60,8 @@ class FixedWindows:
     Where the windows also let in the same number of calls each, that many are made and no more.
     """
 
-    __slots__ = ("_closed_at", "_count", "_early", "_fits", "_full", "_last_count", "_late", "_not_before", "_period", "_trusted")
+    __slots__ = ("_closed_at", "_count", "_early", "_fits", "_full", "_last_count", "_late", "_not_before", "_period",
+                 "_trusted")
 
     def __init__(self) -> None:
         self.forget()

@@ -9,8 +9,8 @@ from llm_guard.state.pace_window import Window
 
 #: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
 QUICKEST = 0.001
-#: The mean latency over its base from which on calls are taken to queue. And where half the timeout was never to be had:
-#: so far above its base, or at that share of the timeout, a slow server is overrun too.
+#: The mean latency over its base from which on calls are taken to queue. And where half the timeout was never to be
+#: had: so far above its base, or at that share of the timeout, a slow server is overrun too.
 QUEUEING, SLOW_QUEUEING, SLOW_MOST = 1.2, 1.3, 0.75
 #: A call is refused "in a burst" when it followed the one before it by less than this share of an even spacing. For so
 #: many seconds starts are then spaced: none closer to the last than an even spacing over `SPACING`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import cast
@@ -21,8 +22,8 @@ from llm_guard.testing.simulation.summary import Summary, markdown
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs what the options ask for; 2 where one of them cannot work."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
+    logging.getLogger("llm_guard").addHandler(logging.NullHandler())  # what a pace says of virtual hours is no news
     try:
         if chosen.plot is not None:
             check_picture(chosen.plot)  # now, and not when all has run

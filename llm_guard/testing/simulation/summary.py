@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import Any
 
 from llm_guard.testing.simulation.run import Run
 
@@ -54,6 +55,13 @@ class Summary:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> Summary:
+        """What `as_dict` gave."""
+        fields: dict[str, Any] = {name: Spread(**value) if isinstance(value, Mapping) else value
+                                  for name, value in figures.items()}
+        return cls(**fields)
 
 
 def markdown(rows: Sequence[Summary]) -> str:
