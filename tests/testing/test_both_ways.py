@@ -81,8 +81,7 @@ def added_up(seen: list[Seen]) -> Seen:
 def test_simulated_and_real_agree(scenario: str, speed: float, items: int, seeds: int) -> None:
     virtual = added_up([simulated(scenario, speed, items, seed) for seed in range(seeds)])
     real = added_up([over_http(scenario, speed, items, seed) for seed in range(seeds)])
-    print(f"{scenario}: virtual {virtual}, real {real}")
     assert real.answered == virtual.answered == items * seeds
-    assert real.calls / real.answered == pytest.approx(virtual.calls / virtual.answered, rel=0.05)
+    assert real.calls / real.answered == pytest.approx(virtual.calls / virtual.answered, rel=0.05), (real, virtual)
     if scenario == "F":  # it lived through both
         assert min(real.seconds, virtual.seconds) > 160 / speed

@@ -32,9 +32,9 @@ BATCHES = [
     Bound("A", 1.02, 1.08, THREE), Bound("A5", 1.02, 1.08), Bound("A90", 1.02, 1.08), Bound("A-nohint", 1.02, 1.08),
     Bound("B", 1.02, 1.08), Bound("B60", 1.02, 1.08),
     Bound("C", 1.02, 1.08, THREE), Bound("C-nora", 1.02, 1.08), Bound("C-win", 1.03, 1.05),
-    Bound("C-win-nora", 1.03, 1.05), Bound("C-cnt", 1.03, 1.12, THREE, "time 1.136"),
+    Bound("C-win-nora", 1.03, 1.05), Bound("C-cnt", 1.03, 1.12, THREE, "time 1.136 (of ten seeds 1.123)"),
     Bound("D", 1.01, 1.10), Bound("E", 1.01, 1.02), Bound("E2", 1.03, 1.03), Bound("F", 1.02, 1.03),
-    Bound("G", 1.03, 1.30, THREE, "time 1.327"), Bound("G-ra", 1.03, 1.40), Bound("H", 1.01, 1.02),
+    Bound("G", 1.03, 1.30, THREE, "time 1.327 (of ten seeds 1.256)"), Bound("G-ra", 1.03, 1.40), Bound("H", 1.01, 1.02),
     Bound("S", 1.45, 1.5, THREE),
 ]
 
@@ -61,7 +61,7 @@ def test_a_batch_is_answered_with_few_calls_and_in_little_time(bound: Bound) -> 
 @pytest.mark.parametrize(("scenario", "share", "seeds"), [
     ("A", 0.92, THREE), ("B", 0.95, ONE), ("C", 0.90, THREE), ("D", 0.95, ONE), ("E", 0.95, ONE), ("E2", 0.95, THREE),
     ("F", 0.95, ONE), ("H", 0.95, ONE)])
-def test_of_a_spike_most_of_what_can_be_answered_in_time_is(scenario: str, share: float, seeds: tuple[int, ...]) -> None:
+def test_of_a_spike_most_that_can_be_answered_in_time_is(scenario: str, share: float, seeds: tuple[int, ...]) -> None:
     runs = [simulate(scenario, workload="spike", seed=seed) for seed in seeds]
     assert median(run.against_best for run in runs) >= share
     assert median(run.calls_per_answer for run in runs) <= 1.05
@@ -85,8 +85,8 @@ def test_servers_drawn_at_random() -> None:
     assert time[36] <= 1.40
 
 
-# Weak spots, so without a bound on Jain's index: E 5 s apart (0.12 and 0.66: late ones take its queue for how long it
-# always takes, and stay behind) and servers without a queue.
+# Weak spots, so without a bound on Jain's index: E 5 s apart (0.12 to 0.67: late ones take its queue for how long it
+# always takes, and stay behind) and a server without a queue 5 s apart (0.35 to 0.41).
 @pytest.mark.parametrize(("scenario", "apart", "time", "seeds", "fair"), [
     pytest.param("A", 0.0, 1.10, THREE, 0.8, marks=pytest.mark.xfail(strict=True, reason="measured: time 1.1096")),
     ("A", 5.0, 1.10, THREE, 0.8), ("C", 0.0, 1.10, ONE, 0.8), ("C", 5.0, 1.10, ONE, 0.8),

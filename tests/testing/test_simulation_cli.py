@@ -20,7 +20,7 @@ number = 3
 """
 
 
-def test_it_prints_a_row_for_each_server_and_writes_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_a_row_a_server_and_writes_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     assert main(["E", "A5", "--items", "40", "--seeds", "2", "--threads", "16", "--json", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()

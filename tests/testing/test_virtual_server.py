@@ -12,9 +12,9 @@ from llm_guard.clock import Waiter
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.errors import ConfigError
 from llm_guard.outcome import FAILURE, SUCCESS, TIMEOUT, Kind, Outcome
-from llm_guard.testing.batch import run_batch
 from llm_guard.testing.server import REFUSAL_SECONDS, SCENARIOS, Reason, Scenario, best_time
 from llm_guard.testing.server.settings import BucketLimit, GrowthLimit, Quota, Spell, WarmUp, WindowLimit
+from llm_guard.testing.simulation import simulate
 from llm_guard.testing.virtual_server import (
     Answer,
     ServerFailed,
@@ -283,7 +283,7 @@ def test_a_quota_that_is_used_up_is_a_kind_of_its_own_with_its_hint() -> None:
 
 
 def test_a_batch_under_a_quota_answers_as_many_as_it_has() -> None:
-    assert run_batch(SCENARIOS["Q"], 1, items=260).answered == 200
+    assert simulate("Q", seed=1, items=260).answered == 200
 
 
 @pytest.mark.parametrize(("told", "kind"), [(True, Kind.GROWTH_LIMITED), (False, Kind.LIMITED)])
