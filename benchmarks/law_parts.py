@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from llm_guard.state import pace, pace_load, pace_rate
+from llm_guard.state import pace, pace_gate, pace_load, pace_rate
 from llm_guard.state.pace_allowance import Allowance, FixedWindows
 from llm_guard.state.pace_gate import Gate
 from llm_guard.state.pace_load import Latency, Load
@@ -53,6 +53,7 @@ ADDED: dict[str, list[Patch]] = {
     "what was sent, where nothing is known to be delivered": [(Rate, "_sent_lately", _always(math.inf))],
     "ever faster growth after a quiet time": [(pace_rate, "QUIET_GROWTH", 0.0)],
     "fixed windows learned": [(FixedWindows, "next_probe", _always(None))],
+    "fewer probes of a server that refuses": [(pace_gate, "LONGEST_REFUSED", 4.0)],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
 }
 #: The parts that it has had from the beginning; but for its gate as a whole, without which refused calls come again at

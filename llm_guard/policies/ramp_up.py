@@ -20,8 +20,8 @@ from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
 from llm_guard.state.gate import Ending, Request
 from llm_guard.state.keyed import MOST, Keyed
-from llm_guard.state.pace import Pace, PaceSnapshot, Start
-from llm_guard.state.pace_together import together
+from llm_guard.state.pace import Pace, Start
+from llm_guard.state.pace_snapshot import PaceSnapshot, together
 from llm_guard.state.pace_words import RESUMED, paused_for
 
 P = ParamSpec("P")

@@ -1,11 +1,12 @@
 """The pace: how fast to call a server of which nothing is known but how one's own calls end.
 
-This is the project's own control law. It keeps four things, each O(1) a call:
+This is the project's own control law, told in one sitting in docs/pace.md. It keeps five things, each O(1) a call:
 
 - a **window**: how many calls may be in flight. It grows as in TCP's slow start, then additively; it steps back when
   latency rises over its base (the gradient of Netflix concurrency-limits' Gradient2) and where the server refuses;
 - a **rate**: a leaky bucket, dormant until refusals show a rate limit, then learned (AIMD about what was delivered);
 - a **gate**: an instant before which nobody starts, and behind it one **probe** at a time until one succeeds;
+- an **allowance**: calls that the account has left, as the server tells or as its fixed windows teach;
 - an **epoch**: the instant of the last cut. A call that started before it does not vote again, so that sixty refusals
   of one burst are one event.
 
@@ -26,6 +27,7 @@ from llm_guard.state.pace_gate import Gate
 from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_schedule import schedule_of
+from llm_guard.state.pace_snapshot import PaceSnapshot
 from llm_guard.state.pace_story import Story
 
 #: Failures in a row that close the gate.
@@ -43,35 +45,6 @@ class Start:
     started: float
     number: int
     gap: float = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class PaceSnapshot:
-    """The pace at one instant.
-
-    `state` is one of: "cold" (no success yet, the model loads, or it was idle for long), "ramping" (slow start),
-    "steady", "holding" (the server refuses or fails, or the account has no calls left for now), "paused" (by hand),
-    "exhausted" (the quota). It has been in it for `since` seconds, for the reason `why`.
-
-    `window` and `in_flight` are calls, `rate` calls a second (None: not bounded), `gate_in` the seconds until a call
-    may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds (None: not
-    known). What it learned of the server: `limit` is the rate that it was seen to bear, in calls a second, `capacity`
-    the most calls in flight that it accepted, where its slots were seen to be full (None: not known), and
-    `growth_limited` whether it said, not long ago, that the traffic grew too fast.
-    """
-
-    state: str
-    window: float
-    rate: float | None
-    in_flight: int
-    gate_in: float
-    latency: float | None
-    why: str
-    since: float
-    next_probe_in: float | None
-    limit: float | None
-    capacity: int | None
-    growth_limited: bool
 
 
 class Pace:

@@ -7,6 +7,9 @@ from random import Random
 
 #: The longest wait for all, in seconds, that a server's hint can ask for, by what it is about.
 LONGEST_HINT, LONGEST_LOADING, LONGEST_QUOTA = 60.0, 30.0, 86_400.0
+#: Seconds between two probes at the most, more or less by a quarter: of a server that loads, fails or is gone; and of
+#: one that refuses, whose windows may be long.
+LONGEST_PROBE, LONGEST_REFUSED = 4.0, 8.0
 #: Seconds to wait for a quota of which the server does not say when it is back.
 QUOTA_WAIT = 60.0
 
@@ -79,7 +82,7 @@ class Gate:
         if foreseen is not None:
             self.at = foreseen
             return
-        wait = self._wait()
+        wait = self._wait(LONGEST_REFUSED)
         if hint is not None:
             wait = max(min(hint, LONGEST_HINT), wait) + self._random.uniform(0, 0.05)
         self.at = now + wait
@@ -97,8 +100,8 @@ class Gate:
         """By hand: nobody passes for so many seconds. It takes the place of an earlier pause."""
         self.paused_until = now + seconds
 
-    def _wait(self) -> float:
+    def _wait(self, most: float = LONGEST_PROBE) -> float:
         """How long to stay shut where the server does not say: longer from probe to probe."""
-        wait = min(4.0, 0.5 * 1.6**min(self._probes, 9)) * self._random.uniform(0.75, 1.25)
+        wait = min(most, 0.5 * 1.6**min(self._probes, 9)) * self._random.uniform(0.75, 1.25)
         self._probes += 1
         return wait

@@ -14,7 +14,7 @@ HERE = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(HERE))
 
 import over_http  # noqa: E402
-from http_clients import WAYS, FractionRetry, said_by  # noqa: E402
+from http_clients import WAYS, WholeSecondsRetry, said_by  # noqa: E402
 
 from llm_guard.testing.server import scenario  # noqa: E402
 from llm_guard.testing.server.stats import Reason  # noqa: E402
@@ -83,8 +83,8 @@ def test_a_refusal_over_http_is_read_as_the_strategies_in_virtual_time_are_told_
     assert said_by(wrong) is wrong
 
 
-def test_urllib3_is_taught_fractions_of_a_second_and_keeps_its_dates() -> None:
-    retries = FractionRetry(5)
-    assert retries.parse_retry_after("0.25") == 0.25
+def test_urllib3_gets_whole_seconds_and_keeps_its_dates() -> None:
+    retries = WholeSecondsRetry(5)
+    assert retries.parse_retry_after("0.25") == 1
     assert retries.parse_retry_after("3") == 3
     assert retries.parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0

@@ -13,7 +13,7 @@ from llm_guard.clock.virtual import VirtualClock
 from llm_guard.outcome import Kind
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.state.circuit import CircuitSnapshot
-from llm_guard.state.pace import PaceSnapshot
+from llm_guard.state.pace_snapshot import PaceSnapshot
 
 GOOD, BAD, NONE = (1, 0.0), (1, 1.0), (0, 0.0)  # votes, and the share of bad ones
 

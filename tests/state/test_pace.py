@@ -18,7 +18,13 @@ from llm_guard.errors import ConfigError
 from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
 from llm_guard.state.leak import CATCH_UP
 from llm_guard.state.pace import FAILURES_TO_CLOSE, Pace, Start
-from llm_guard.state.pace_gate import LONGEST_HINT, LONGEST_LOADING, QUOTA_WAIT
+from llm_guard.state.pace_gate import (
+    LONGEST_HINT,
+    LONGEST_LOADING,
+    LONGEST_PROBE,
+    LONGEST_REFUSED,
+    QUOTA_WAIT,
+)
 from llm_guard.state.pace_load import SPACING
 from llm_guard.state.pace_rate import DORMANT, GROWTH_A_MINUTE, LEAST, MOST
 
@@ -305,16 +311,18 @@ def test_a_probe_gives_its_place_back_however_it_ends(kind: Kind, hint: float | 
         assert caller.pace.ready_at(caller.now) == caller.now
 
 
-def test_pauses_grow_from_probe_to_probe_up_to_a_bound() -> None:
+@pytest.mark.parametrize(("end", "longest"), [(REFUSED, LONGEST_REFUSED), (FAILURE, LONGEST_PROBE),
+                                              (LOADING, LONGEST_PROBE)])
+def test_pauses_grow_from_probe_to_probe_up_to_a_bound(end: Outcome, longest: float) -> None:
     caller = Caller()
     shut(caller)
     waits = []
     for _ in range(2000):
         caller.start()
-        caller.end(REFUSED, after=0.03)
+        caller.end(end, after=0.03)
         waits.append(caller.pace.snapshot(caller.now).gate_in)
-    assert waits[0] < waits[4] <= max(waits) <= 5.0
-    assert min(waits[10:]) >= 3.0
+    assert waits[0] < waits[4] <= max(waits) <= 1.25 * longest
+    assert min(waits[10:]) >= 0.75 * longest
 
 
 def test_a_hint_to_a_probe_is_a_floor_with_a_bound() -> None:

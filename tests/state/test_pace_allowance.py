@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llm_guard.outcome import IGNORED, SUCCESS, Kind, Outcome
 from llm_guard.state.pace import Pace, Start
 from llm_guard.state.pace_allowance import BELIEVED, FARTHEST, PERIODS, SHARP, TRUSTED, Allowance, FixedWindows
-from llm_guard.state.pace_gate import Gate
+from llm_guard.state.pace_gate import LONGEST_REFUSED, Gate
 
 #: Where traffic begins: a little after the windows of the servers here, which begin at multiples of their period.
 BEGIN = 0.4
@@ -246,7 +246,7 @@ def test_a_period_is_learned_from_resets_and_then_narrowed_down_to_a_quarter_of_
     asked = Asked(period, seed)
     for _ in range(BELIEVED):
         assert asked.use_up(0.2 * period).foreseen() is None
-    widest = 5.0  # seconds: the longest wait between two probes
+    widest = 1.25 * LONGEST_REFUSED  # seconds: the longest wait between two probes
     while widest > SHARP:  # each window halves what is possible
         foreseen = asked.use_up(0.2 * period).foreseen()
         assert foreseen is not None
@@ -472,7 +472,7 @@ def test_a_hint_with_a_refusal_is_followed_and_nothing_guessed_any_more() -> Non
     tried = LEARNING + TRUSTED + 1
     traffic.run((tried + 5) * 10)
     assert traffic.stops[-1] < tried * 10
-    assert traffic.overran(10.0)[tried:] == [True] * 5
+    assert sum(traffic.overran(10.0)[tried:]) >= 4  # unless the rate that it learned is low enough for once
     probed_after = [call.gap for _, call, _ in traffic.starts if call.probing and call.started > tried * 10]
     assert probed_after
     assert min(probed_after) >= 3

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from llm_guard.outcome import FAILURE, SUCCESS, TIMEOUT, Kind, Outcome
-from llm_guard.state.pace import FAILURES_TO_CLOSE, Pace, PaceSnapshot, Start
+from llm_guard.state.pace import FAILURES_TO_CLOSE, Pace, Start
+from llm_guard.state.pace_snapshot import PaceSnapshot, together
 from llm_guard.state.pace_story import SETTLED
-from llm_guard.state.pace_together import together
 from llm_guard.state.pace_words import coming, number, seconds
 
 LIMITED, OVERLOAD = Outcome(Kind.LIMITED), Outcome(Kind.OVERLOAD)

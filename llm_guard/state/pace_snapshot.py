@@ -1,14 +1,43 @@
-"""Several paces as one: what the statistics of a pace for each key add up to."""
+"""What the pace shows of itself, and many paces as one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from llm_guard.state.pace import PaceSnapshot
 from llm_guard.state.pace_words import NOT_YET
 
 N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class PaceSnapshot:
+    """The pace at one instant.
+
+    `state` is one of: "cold" (no success yet, the model loads, or it was idle for long), "ramping" (slow start),
+    "steady", "holding" (the server refuses or fails, or the account has no calls left for now), "paused" (by hand),
+    "exhausted" (the quota). It has been in it for `since` seconds, for the reason `why`.
+
+    `window` and `in_flight` are calls, `rate` calls a second (None: not bounded), `gate_in` the seconds until a call
+    may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds (None: not
+    known). What it learned of the server: `limit` is the rate that it was seen to bear, in calls a second, `capacity`
+    the most calls in flight that it accepted, where its slots were seen to be full (None: not known), and
+    `growth_limited` whether it said, not long ago, that the traffic grew too fast.
+    """
+
+    state: str
+    window: float
+    rate: float | None
+    in_flight: int
+    gate_in: float
+    latency: float | None
+    why: str
+    since: float
+    next_probe_in: float | None
+    limit: float | None
+    capacity: int | None
+    growth_limited: bool
 
 
 def together(all_of: list[PaceSnapshot]) -> PaceSnapshot:
