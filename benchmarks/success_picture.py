@@ -27,7 +27,8 @@ def save(results: Mapping[tuple[str, str], Summary], names: Sequence[str], path:
     figure.set_layout_engine("constrained")
     answered, calls, times = figure.subplots(1, 3, sharey=True)
     servers = list(dict.fromkeys(server for server, _ in results))
-    figure.suptitle(f"A batch of 64 threads on {len(servers)} servers that start cold, limit, weaken or fail")
+    figure.suptitle(f"A batch of 64 threads on {len(servers)} servers that start cold, limit, weaken or fail: "
+                    "means over the servers")
     for row, name in enumerate(names):
         own = [results[server, name] for server in servers]
         colour = _OURS if name == OURS else _PATIENT if name.endswith("patient") else _USED
@@ -37,16 +38,18 @@ def save(results: Mapping[tuple[str, str], Summary], names: Sequence[str], path:
         if len(whole) == len(own):
             _bar(times, row, geometric_mean(whole), colour, "{:.2f}")
         else:
-            times.text(1.0, row, f" all answered on {len(whole)} of {len(own)} only", va="center", color="#777777")
+            times.text(0.0, row, f" all answered on {len(whole)} of {len(own)} only", va="center", color="#777777")
     answered.set_yticks(range(len(names)), [name + (" *" if name in TOLD else "") for name in names])
     answered.invert_yaxis()
-    answered.set_xlabel("answered, % of the items (mean)")
-    calls.set_xlabel("calls per answer (geometric mean; 1 is the least)")
-    times.set_xlabel("time over the best possible, where all was answered")
+    answered.set_xlabel("answered, % of the items")
+    calls.set_xlabel("calls per answer")
+    times.set_xlabel("time / best possible")
     answered.set_xlim(0, 115)
     for axes in (calls, times):
-        axes.set_xlim(left=0.9)
-    figure.text(0.01, 0.005, "* told the server's true capacity", fontsize=8, color="#777777")
+        axes.set_xlim(0, 1.15 * axes.get_xlim()[1])
+        axes.axvline(1, color="#999999", linewidth=0.8, linestyle=":")
+    figure.supxlabel("* told the server's true capacity. Calls and time: geometric means; calls count 20 at the most. "
+                     "patient: with as many tries as llm_guard makes.", fontsize=8, color="#777777")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

@@ -61,3 +61,23 @@ def test_bucket_prints_its_figures_and_lateness() -> None:
     assert any(line.startswith("most ahead of the rate") for line in figures)
     assert [line.split()[0] for line in rows(lines, "late, ms")] == ["grant", "woken", "time.sleep"]
     assert "5 threads, 40 acquired" in "\n".join(lines)
+
+
+def test_success_writes_the_same_runs_as_a_page_figures_and_a_picture(tmp_path: Path) -> None:
+    for library in ("tenacity", "pyrate_limiter", "botocore", "adaptive_concurrency", "matplotlib"):
+        pytest.importorskip(library)  # they come with the extra "bench"
+    options = ("--scenarios", "S", "C-nora", "--strategies", "tenacity pool", "AIMD, patient", "--seeds", "1",
+               "--out", str(tmp_path))
+    lines = printed("success.py", *options)
+    page = (tmp_path / "success.md").read_text(encoding="utf-8")
+    figures = json.loads((tmp_path / "success.json").read_text(encoding="utf-8"))
+    assert len(figures) == 6
+    assert all(row["success"]["median"] == 1 for row in figures if row["strategy"] == "llm_guard")
+    assert lines[-1].startswith("On none of the 2 servers")
+    assert lines[-1] in page
+    assert "## C-nora" in page
+    assert "</svg>" in (tmp_path / "success.svg").read_text(encoding="utf-8")
+    # The strategies' figures are taken as they were; this project's own are made anew, and come out the same.
+    again = printed("success.py", *options, "--reuse", str(tmp_path / "success.json"))
+    assert len(again) == 3
+    assert json.loads((tmp_path / "success.json").read_text(encoding="utf-8")) == figures
