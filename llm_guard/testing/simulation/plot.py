@@ -40,7 +40,7 @@ def save(runs: Sequence[Run], path: Path) -> None:
     for column, run in zip(grid.T, runs, strict=True):
         _draw(column, run)
     for axes in grid[:, 0]:
-        axes.legend(loc="upper left", frameon=False, fontsize=8)
+        axes.legend(loc="best", frameon=False, fontsize=8)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(path, dpi=120, metadata=metadata)
 
@@ -77,6 +77,9 @@ def _draw_pace(column: Any, samples: Sequence[Sample]) -> None:
     pace.step(at, [bounded(sample) for sample in samples], where="post", color=RATE,
               label="rate (none: not bounded)")
     pace.set_yscale("log" if most > 100 else "linear")
+    if all(sample.rate is None for sample in samples):
+        pace.text(0.5, 0.5, "no rate limit was met", transform=pace.transAxes, ha="center", color=IN_FLIGHT)
+        pace.set_yticks([])
     for axes in column:
         label: str | None = "gate shut"
         for begin, end in _shut(samples):
