@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from llm_guard import clock, ramp_up, retry, stack, timeout
+from llm_guard.clock.virtual import Deadlock
 from llm_guard.errors import ConfigError
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.policies.ramp_up import RampUp
+from llm_guard.runtime.stack import Stack
 from llm_guard.testing.server import SCENARIOS, Scenario
 from llm_guard.testing.server.settings import BucketLimit
 from llm_guard.testing.simulation import (
@@ -262,3 +264,33 @@ def test_a_server_that_is_so_many_times_as_fast() -> None:
 def test_what_makes_no_sense_is_refused(named: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{named}="):
         simulate(**{"scenario": STEADY, **arguments})
+
+
+def test_a_policy_of_the_stack_may_say_how_the_server_is_read() -> None:
+    def read(end: object) -> Outcome | None:
+        asked.append(end)
+        return outcome_of(end)
+
+    asked: list[object] = []
+    run = simulate("E", lambda setting: stack(ramp_up(), retry(classify=read)), items=20)
+    assert run.answered == len(asked) == 20
+
+
+class Stuck(Stack):
+    """A stack whose calls never end."""
+
+    def __call__(self, function: Any) -> Any:
+        return lambda item: clock.current().waiter().wait()
+
+
+def test_a_deadlock_of_the_clients_is_told_also_while_the_paces_are_looked_at() -> None:
+    with pytest.raises(Deadlock):
+        simulate("E", lambda setting: Stuck((ramp_up(),), outcome_of), items=2, sample_every=1000.0)
+
+
+def test_named_traffic_is_as_fast_as_the_server() -> None:
+    usual, quick = (simulate("E", workload="spike", speed=speed) for speed in (1.0, 4.0))
+    assert len(quick.items) == len(usual.items)
+    assert quick.deadline == 7.5
+    assert quick.items[-1].offered == pytest.approx(usual.items[-1].offered / 4, abs=0.01)
+    assert quick.best == usual.best

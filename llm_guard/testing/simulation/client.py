@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from llm_guard.errors import ConfigError
 from llm_guard.policies.ramp_up import ramp_up
 from llm_guard.policies.retry import retry
 from llm_guard.policies.timeout import timeout
@@ -64,7 +65,10 @@ def recommended(setting: Setting) -> Stack:
 def wrap(client: Client, call: ServerCall, setting: Setting) -> Call:
     """The client's call. Where it is a stack that does not say how to read this server, it is told."""
     if isinstance(client, Stack) and client.classify is None:
-        client = Stack(client.policies, outcome_of)
+        try:
+            client = Stack(client.policies, outcome_of)
+        except ConfigError:  # one of its policies says it
+            pass
     wrapped = client(call)
     if setting.deadline is not None and isinstance(wrapped, Guarded):
         return wrapped.with_options(deadline=setting.deadline)

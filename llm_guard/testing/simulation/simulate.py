@@ -29,7 +29,8 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     and share the items of a batch evenly, each on `threads` threads. `workload`: "batch", "ramp", "spike" or `Arrivals`
     (of which each request goes to the clients in turn). `noise`: the share of calls that end in a 500, in place of the
     scenario's. `sample_every`: seconds between two looks at the paces (None: none). `shuffle`: threads that could run
-    at the same instant do so in an order drawn from the seed. `speed`: how many times as fast the server is.
+    at the same instant do so in an order drawn from the seed. `speed`: how many times as fast the server is, and so
+    the traffic of a named workload.
     """
     server_kind = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
     if noise is not None:
@@ -40,7 +41,7 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     checks.optional_number("sample_every", sample_every, above=0, unit="seconds")
     if items is not None:
         checks.whole("items", items, least=1)
-    requests = arrivals(workload, server_kind, seed)
+    requests = arrivals(workload, server_kind, seed, speed)
     count = len(requests.instants) if requests else items if items is not None else server_kind.items
     setting = Setting(server_kind, threads, requests.deadline if requests else None, speed)
     with VirtualClock(seed, shuffle=shuffle) as time:
@@ -63,6 +64,10 @@ def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, work
     name = workload if isinstance(workload, str) else "arrivals"
     return Run(server_kind, name, seed, setting.deadline, best, seconds, tuple(watch.items), tuple(watch.called_at),
                seen, tuple(watch.samples))
+
+
+#: Seconds without a call after which the paces are no longer looked at.
+LULL = 10_000.0
 
 
 class _Watch:
@@ -102,7 +107,12 @@ class _Watch:
         policies = [policy for client in clients if isinstance(client, Stack)
                     for policy in client.policies if isinstance(policy, RampUp)]
         time = clock.current()
+        seen, seen_at = 0, 0.0
         while policies:
+            if len(self.called_at) > seen:
+                seen, seen_at = len(self.called_at), time.now()
+            if time.now() - seen_at > LULL:
+                return  # else a deadlock of the clients would go on for ever
             paces = [policy.statistics().pace for policy in policies]
             rates = [pace.rate for pace in paces if pace.rate is not None]
             self.samples.append(Sample(time.now(), sum(pace.window for pace in paces),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -53,14 +54,16 @@ class Summary:
             fairness=Spread.of([run.fairness() for run in runs], more_is_worse=False))
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, which knows no number without end: None stands for one."""
+        return {name: {part: number if math.isfinite(number) else None for part, number in value.items()}
+                if isinstance(value, dict) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, figures: Mapping[str, Any]) -> Summary:
         """What `as_dict` gave."""
-        fields: dict[str, Any] = {name: Spread(**value) if isinstance(value, Mapping) else value
-                                  for name, value in figures.items()}
+        fields: dict[str, Any] = {
+            name: Spread(*(math.inf if value[part] is None else value[part] for part in ("median", "worst")))
+            if isinstance(value, Mapping) else value for name, value in figures.items()}
         return cls(**fields)
 
 
