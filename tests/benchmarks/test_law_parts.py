@@ -20,9 +20,15 @@ def test_without_a_part_all_still_runs_and_afterwards_it_is_back(part: str) -> N
 
 
 @pytest.mark.parametrize(("part", "server", "items"), [
-    ("window", "A", 400), ("latency gradient", "random-47", 150), ("single probe", "F", 2600), ("learned rate", "C-nora", 800),
-    ("fixed windows learned", "C-win-nora", 3000), ("remaining calls told by the server", "C-left", 800),
-    ("spacing of starts after a refused burst", "random-85", 300), ("waits between probes grow", "A-nohint", 100)])
+    ("window", "A", 400),
+    ("latency gradient", "random-47", 150),
+    ("single probe", "F", 2600),
+    ("learned rate", "C-nora", 800),
+    ("fixed windows learned", "C-win-nora", 3000),
+    ("remaining calls told by the server", "C-left", 800),
+    ("spacing of starts after a refused burst", "random-85", 300),
+    ("waits between probes grow", "A-nohint", 100),
+])
 def test_a_part_makes_a_difference_where_it_is_meant_to(part: str, server: str, items: int) -> None:
     whole = simulate(server, seed=1, items=items)
     with without(part):
