@@ -4,8 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-#: The libraries that benchmarks/strategies runs beside this one.
-STRATEGIES = ["pyrate-limiter>=4", "botocore>=1.34", "adaptive-concurrency>=0.1"]
+#: The libraries that benchmarks/strategies runs beside this one; it takes some of them apart, hence the bounds.
+STRATEGIES = ["pyrate-limiter>=4.5,<5", "botocore>=1.44,<1.45", "adaptive-concurrency>=0.1.1,<0.2"]
 EXTRAS = {
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
