@@ -18,6 +18,7 @@ from llm_guard.state.votes import Ballot, Tally
 
 GROWTH = 1.6  # of the open time, with each opening that follows a failed trial
 JITTER = (0.75, 1.25)  # of the open time, so that many clients do not come back together
+LULL = 10.0  # where nobody came for so many seconds though a trial could have started, patience begins anew
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"  # circuitbreaker's words too
 
@@ -95,6 +96,8 @@ class CircuitState:
         trials begin, or, where they run, when the first of them expires (that one ends may let it in earlier).
         """
         with self._lock:
+            if self._open_until is not None and now > self._open_until + LULL and not self._running_at(now):
+                self._open_since = now
             if self._admits(now):
                 return now
             if patient and self._open_until is not None:
@@ -149,7 +152,8 @@ class CircuitState:
 
     @property
     def open_since(self) -> float:
-        """The instant at which it was last closed; infinity where it is."""
+        """The instant at which it was last closed, or, where nobody came to try it for long, at which somebody did again;
+        infinity where it is closed."""
         return self._open_since
 
     @property

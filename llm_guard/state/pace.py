@@ -107,6 +107,7 @@ class Pace:
         To be asked again at that instant: what else holds it back shows then. It also notes that a call waits.
         """
         self._cool_down(now)
+        self._gate.asked(now)
         if now < self._gate.opens_at:
             return self._gate.opens_at
         if self._gate.taken():
@@ -124,7 +125,7 @@ class Pace:
 
     @property
     def shut_since(self) -> float | None:
-        """The instant since which the server's gate is shut, its probes in vain; None while it is open."""
+        """The instant since which the server's gate is shut, its probes in vain without a lull; None while it is open."""
         return self._gate.shut_since
 
     def start(self, now: float, since: float | None = None) -> Start:

@@ -10,6 +10,8 @@ LONGEST_HINT, LONGEST_LOADING, LONGEST_QUOTA = 60.0, 30.0, 86_400.0
 #: Seconds between two probes at the most, more or less by a quarter: of a server that loads, fails or is gone; and of
 #: one that refuses, whose windows may be long.
 LONGEST_PROBE, LONGEST_REFUSED = 4.0, 8.0
+#: Where nobody came for so many seconds though a probe could have started, the server has not refused in that time.
+LULL = 10.0
 #: Seconds to wait for a quota of which the server does not say when it is back.
 QUOTA_WAIT = 60.0
 
@@ -25,7 +27,8 @@ class Gate:
         self.at = -math.inf
         self.paused_until = -math.inf  # by hand
         self.exhausted_until = -math.inf
-        self.shut_since: float | None = None  # the server's word or its failures; None: open, or paused by hand
+        # By the server's word or its failures, its probes in vain, without a lull; None: open, or paused by hand.
+        self.shut_since: float | None = None
         self.probe: object | None = None  # the call that probes just now
         self._probes = 0  # waits drawn since the gate last opened
         self.cold = True  # it was shut because the model loads
@@ -48,6 +51,12 @@ class Gate:
     def taken(self) -> bool:
         """A probe is under way, and only its end lets the next call pass."""
         return self.probing and self.probe is not None
+
+    def asked(self, now: float) -> None:
+        """Somebody comes. After a lull, or a pause by hand, the server's refusals count anew: it may have been back for
+        long."""
+        if self.probing and self.probe is None and now > self.at + LULL:
+            self.shut_since = now
 
     def shut(self, now: float, seconds: float, cold: bool) -> None:
         """Nobody passes for so many seconds, then one probe."""

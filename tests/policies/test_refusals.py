@@ -207,3 +207,56 @@ def test_the_less_patient_does_not_wait_behind_the_more_patient() -> None:
         assert hasty.ended_at == pytest.approx(21.0)  # of which the gate has been shut for 20
         for task in tasks:
             task.wait()
+
+
+def _shut_pace(server: Server) -> Guarded[[], Any]:
+    return _ask(server, paced=True)
+
+
+def _open_circuit(server: Server) -> Guarded[[], Any]:
+    return retry(classify=read)(breaker(window=2, min_calls=2)(lambda: server()))
+
+
+@pytest.mark.parametrize("make", [_shut_pace, _open_circuit], ids=["a pace", "a breaker"])
+@pytest.mark.parametrize("lull", [100.0, 700.0, 100_000.0])
+def test_those_who_come_after_a_lull_are_as_patient_as_ever(make: Any, lull: float) -> None:
+    server = Server(then=Kind.FAILURE, seconds=0.1)
+    with VirtualClock() as time:
+        ask = make(server)
+        with pytest.raises((Ended, Saturated)):
+            ask.with_options(max_refusal_wait=30)()
+        server.then = Kind.SUCCESS
+        time.sleep(lull)
+        tasks = [Task(ask.with_options(max_refusal_wait=15)) for _ in range(64)]
+        assert [task.ended().error for task in tasks] == [None] * 64
+
+
+def test_after_a_lull_all_give_up_together_once_more() -> None:
+    server = Server(then=Kind.LOADING, seconds=0.1)
+    with VirtualClock() as time:
+        ask = _ask(server, paced=True, max_refusal_wait=60)
+        with pytest.raises((Ended, Saturated)):
+            ask()
+        time.sleep(700)
+        began = time.now()
+        tasks = [Task(ask) for _ in range(20)]
+        for task in tasks:
+            task.ended()
+            assert task.ended_at == pytest.approx(began + 60, abs=6)
+        late = Task(ask)
+        late.ended()
+        assert late.ended_at is not None
+        assert late.ended_at <= began + 61
+
+
+def test_a_pause_by_hand_takes_nobodys_patience() -> None:
+    server, pace = Server(Kind.LOADING, seconds=0.1), ramp_up()
+    ask = pace(retry(classify=read)(lambda: server()))
+    with VirtualClock() as time:
+        tasks = [Task(ask)]
+        time.sleep(0.2)
+        pace.pause(700)
+        tasks += [Task(ask.with_options(max_refusal_wait=600)) for _ in range(5)]
+        time.sleep(705)
+        tasks += [Task(ask) for _ in range(5)]
+        assert [task.ended().error for task in tasks[-5:]] == [None] * 5
