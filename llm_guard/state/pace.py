@@ -263,7 +263,7 @@ class Pace:
             self._load.reopen(now, self._gate.cold)
         self._gate.open(now)
         self._cold, self._ok_since_cut, self._failures_in_a_row = False, True, 0
-        self._epoch = now
+        self._epoch = self._epoch_before = now
 
     # By hand.
 

@@ -17,6 +17,8 @@ QUEUEING, SLOW_QUEUEING, SLOW_MOST = 1.2, 1.3, 0.75
 BURST, BURST_MEMORY, SPACING = 0.25, 60.0, 1.5
 
 
+OPENING = 1.0
+
 class Latency:
     """Geometric moving average of the latency in seconds, beside a slow-moving base: the latency without a queue."""
 
@@ -139,7 +141,7 @@ class Load:
         if rate.learned and latency.mean is not None:  # what is delivered lags behind what was let in
             rate.delivered = max(rate.delivered, 0.9 * in_flight / latency.mean)
         delivered = rate.delivered_lately(now)
-        if 0 < delivered < 0.75 * rate.value and latency.above_base(1.2) and not grew:
+        if k and 0 < delivered < 0.75 * rate.value and latency.above_base(1.2) and not grew:
             window.step_back(0.7 * window.size)  # its queue is full
         else:  # it is a rate limit
             if not rate.learned and latency.mean is not None:
@@ -155,3 +157,4 @@ class Load:
             self.rate.restart(now)
         else:
             self.window.step_back(0.7 * self.window.size)
+            self._spaced_until = max(self._spaced_until, now + OPENING * (self.latency.mean or 0.0))
