@@ -71,14 +71,25 @@ class Load:
         self._last_start = -math.inf
         self._spaced_until = -math.inf
 
+    @property
+    def ramping(self) -> bool:
+        """Slow start goes on."""
+        return self.window.slow_start or self.rate.ramping
+
+    @property
+    def wanted_at(self) -> float:
+        """When a call last waited for what slow start is raising."""
+        return max(self.window.waited_at if self.window.slow_start else -math.inf,
+                   self.rate.waited_at if self.rate.ramping else -math.inf)
+
     def ready_at(self, now: float, in_flight: int) -> float:
         """When there is room for one more: `now`, a later instant, or inf (when a call has ended)."""
         window, rate, latency = self.window, self.rate, self.latency.mean
         if in_flight >= int(window.size):
-            window.holds_back = True
+            window.make_wait(now)
             return math.inf
         if rate.next_start > now:
-            rate.holds_back = True
+            rate.make_wait(now)
             return rate.next_start
         if window.slow_start or latency is None:
             return now

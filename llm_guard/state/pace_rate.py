@@ -33,7 +33,7 @@ class Rate:
 
     __slots__ = ("_cap", "_ceiling", "_cut_at", "_first", "_growth_capped_until", "_latency_at_cut", "_leak",
                  "_schedule", "_sent", "_value", "bound", "clean", "delivered", "done", "holds_back", "measured_since",
-                 "slow_start")
+                 "slow_start", "waited_at")
 
     def __init__(self, start: float | None, ceiling: float | None, schedule: Schedule | None = None) -> None:
         self._first = DORMANT if start is None or schedule is not None else start
@@ -46,6 +46,7 @@ class Rate:
         self._cut_at = self._growth_capped_until = -math.inf
         self._latency_at_cut: float | None = None
         self.holds_back = False  # some call waited for the bucket since the last tick
+        self.waited_at = -math.inf  # when one last did
         self.clean = True  # no refusal since the last tick
         self.done = self._sent = 0  # answers and starts since `measured_since`
         self.delivered = 0.0  # answers a second, smoothed over the ticks
@@ -100,6 +101,10 @@ class Rate:
     def growth_capped(self, now: float) -> bool:
         """The server said not long ago that the traffic grew too fast."""
         return now < self._growth_capped_until
+
+    def make_wait(self, now: float) -> None:
+        """A call waits for the bucket."""
+        self.holds_back, self.waited_at = True, now
 
     def take(self, now: float, since: float) -> None:
         """Spends one start, of a call that has waited since `since`."""

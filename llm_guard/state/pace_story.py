@@ -24,6 +24,8 @@ OPEN = (RAMPING, STEADY)
 #: A turn between ramping and steady is told when it has lasted for so many seconds; a shut gate as soon as it is known
 #: that it stays so for so many.
 SETTLED, BRIEF = 10.0, 2.0
+#: Slow start that has kept nobody waiting for so many seconds has found what is asked of it.
+ENOUGH = 30.0
 
 
 class Story:
@@ -33,7 +35,7 @@ class Story:
     none), to be compared without a lock. Instants and durations in seconds.
     """
 
-    __slots__ = ("_allowance", "_answered", "_down_since", "_gate", "_idle_since", "_level", "_load", "_phase",
+    __slots__ = ("_allowance", "_answered", "_down_since", "_enough", "_gate", "_idle_since", "_level", "_load", "_phase",
                  "_shut_by", "_since", "_told", "_well", "tell_at", "why")
 
     def __init__(self, gate: Gate, load: Load, allowance: Allowance) -> None:
@@ -49,6 +51,7 @@ class Story:
         self._down_since = math.inf  # since when callers wait in vain; inf: they do not
         self._idle_since = math.inf  # the last call before it was taken to be cold for idleness; inf: it was not
         self._answered = False  # once
+        self._enough = False  # it was steady although slow start went on, as nobody waited
         self._well = False  # it was open since the last warning
 
     @property
@@ -105,7 +108,7 @@ class Story:
                 return COLD
             if self._allowance.ready_at(now) > now:
                 return RATIONED
-            return RAMPING if load.window.slow_start or load.rate.ramping else STEADY
+            return RAMPING if self._ramps(now) else STEADY
         if now < gate.exhausted_until:
             return EXHAUSTED
         if gate.paused(now):
@@ -116,11 +119,21 @@ class Story:
             return EXHAUSTED
         return LOADING if gate.cold else HOLDING
 
+    def _ramps(self, now: float) -> bool:
+        """Slow start goes on, and somebody still waits for what it raises."""
+        if not self._load.ramping:
+            return False
+        wanted = now - self._load.wanted_at < ENOUGH
+        if self._phase is RAMPING:
+            return wanted or self.since(now) < ENOUGH
+        return wanted or not (self._phase is STEADY and self._enough)
+
     def _change(self, now: float, phase: str, kind: Kind | None, by_hand: bool) -> None:
         before, state = self._phase, self.state
         self._phase = phase
         at = now if by_hand else self._lapsed(now, before)
         self.why = self._reason(at, before, kind, by_hand)
+        self._enough = phase is STEADY and self._load.ramping
         if self.state is not state:
             self._since = at
         if phase is self._told:
@@ -159,7 +172,9 @@ class Story:
         if before is PAUSED:
             return words.PAUSE_OVER
         if before in OPEN:
-            return words.FORGOTTEN if self._phase is RAMPING else words.settled(kind, self._load)
+            if self._phase is not RAMPING:
+                return words.settled(kind, self._load)
+            return words.MORE if self._enough else words.FORGOTTEN
         if before is RATIONED:
             return words.LEFT_AGAIN
         if before is COLD and self._idle_since < math.inf:

@@ -13,16 +13,22 @@ CEILING_MEMORY = 20.0
 class Window:
     """Slow start by 1 a success, later by 1/window; a step back where latency rises or the server refuses."""
 
-    __slots__ = ("_factor", "_refused_at", "_refused_since", "held", "holds_back", "size", "slots", "slow_start")
+    __slots__ = ("_factor", "_refused_at", "_refused_since", "held", "holds_back", "size", "slots", "slow_start",
+                 "waited_at")
 
     def __init__(self) -> None:
         self.size = FIRST
         self.slow_start = True
         self.holds_back = False  # some call waited for a place in it
+        self.waited_at = -math.inf  # when one last did
         self.held = 0  # the most in flight, itself counted, with which a call was accepted
         self.slots = False  # the last refusal was for want of slots
         self._refused_at, self._refused_since = math.inf, -math.inf  # the size that was refused last, and when
         self._factor = 1.0  # by which the window stepped back from the slots that were full
+
+    def make_wait(self, now: float) -> None:
+        """A call waits for a place in it."""
+        self.holds_back, self.waited_at = True, now
 
     def restart(self) -> None:
         """Slow start from the first window: the server comes up anew."""

@@ -10,6 +10,7 @@ LEFT_AGAIN = "the account has calls left again"
 RESUMED, PAUSE_OVER = "resumed by hand", "the pause is over"
 FORGOTTEN = "no refusal for long, trying more"
 SLOWER, AT_CEILING = "answers became slower", "the rate has reached its ceiling"
+ENOUGH, MORE = "no more calls came", "more calls came"
 
 _SHUT = {"loading": "the model is loading", "rationed": "the account has no calls left for now",
          "exhausted": "the account's quota is exhausted"}
@@ -57,7 +58,9 @@ def settled(kind: Kind | None, load: Load) -> str:
         if load.window.slots:
             return f"the server's slots were full with {in_flight(load.window.held)}"
         return f"the server refused a call ({_REASONS[kind]})"
-    return AT_CEILING if load.rate.slow_start and load.rate.value >= load.rate.ceiling else SLOWER
+    if load.rate.slow_start and load.rate.value >= load.rate.ceiling:
+        return AT_CEILING
+    return ENOUGH if load.ramping else SLOWER
 
 
 def allowed(load: Load) -> str:

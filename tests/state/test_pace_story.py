@@ -11,7 +11,7 @@ import pytest
 from llm_guard.outcome import FAILURE, SUCCESS, TIMEOUT, Kind, Outcome
 from llm_guard.state.pace import FAILURES_TO_CLOSE, Pace, Start
 from llm_guard.state.pace_snapshot import PaceSnapshot, together
-from llm_guard.state.pace_story import SETTLED
+from llm_guard.state.pace_story import ENOUGH, SETTLED
 from llm_guard.state.pace_words import coming, number, seconds
 
 LIMITED, OVERLOAD = Outcome(Kind.LIMITED), Outcome(Kind.OVERLOAD)
@@ -214,7 +214,7 @@ def test_idleness_makes_it_cold_from_its_instant_on_and_is_worth_one_line_at_the
     last = caller.now
     caller.told()
     caller.now += 59
-    assert caller.seen().state == "ramping"
+    assert caller.seen().state == "steady"
     caller.now += 16
     seen = caller.seen()
     assert (seen.state, seen.since, seen.why) == ("cold", pytest.approx(15.0), "no call for 60 s")
@@ -318,6 +318,7 @@ def test_slower_answers_end_the_ramp() -> None:
     caller = Caller()
     caller.call(*[SUCCESS] * 12)
     while caller.seen().state == "ramping":
+        caller.pace._load.window.make_wait(caller.now)
         caller.call(SUCCESS, takes=4.0)
     assert (caller.seen().state, caller.seen().why) == ("steady", "answers became slower")
 
@@ -329,6 +330,31 @@ def test_a_first_rate_ramps_until_it_is_at_the_ceiling() -> None:
     caller.pace._load.rate._value = 1.5
     assert caller.seen().state == "ramping"
     caller.call(*[SUCCESS] * 8, takes=0.1)
+    assert (caller.seen().state, caller.seen().why) == ("steady", "the rate has reached its ceiling")
+
+
+def test_nobody_who_waits_ends_the_ramp_and_somebody_begins_it_again() -> None:
+    caller = Caller()
+    caller.call(SUCCESS)
+    since = caller.now
+    while caller.seen().state == "ramping":
+        caller.call(SUCCESS)
+    assert (caller.seen().state, caller.seen().why) == ("steady", "no more calls came")
+    assert caller.now - since == pytest.approx(ENOUGH, abs=0.6)
+    caller.call(*[SUCCESS] * 50)
+    assert caller.seen().state == "steady"
+    calls = [caller.start() for _ in range(4)]
+    assert caller.pace.ready_at(caller.now) == math.inf
+    for call in calls:
+        caller.end(call, SUCCESS)
+    assert (caller.seen().state, caller.seen().why) == ("ramping", "more calls came")
+
+
+def test_at_the_ceiling_a_window_that_keeps_nobody_waiting_does_not_ramp() -> None:
+    caller = Caller(ceiling=2.0)
+    for _ in range(80):
+        caller.call(SUCCESS, takes=0.1)
+    assert caller.pace._load.window.slow_start
     assert (caller.seen().state, caller.seen().why) == ("steady", "the rate has reached its ceiling")
 
 
