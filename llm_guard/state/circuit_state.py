@@ -152,8 +152,8 @@ class CircuitState:
 
     @property
     def open_since(self) -> float:
-        """The instant at which it was last closed, or, where nobody came to try it for long, at which somebody did again;
-        infinity where it is closed."""
+        """Since when calls are kept waiting in vain: the instant at which it was last closed, or, after a lull, that at
+        which somebody came again. Infinity where it is closed."""
         return self._open_since
 
     @property

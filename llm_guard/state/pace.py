@@ -125,7 +125,7 @@ class Pace:
 
     @property
     def shut_since(self) -> float | None:
-        """The instant since which the server's gate is shut, its probes in vain without a lull; None while it is open."""
+        """Since when the server's gate is shut, its probes in vain, without a lull; None while it is open."""
         return self._gate.shut_since
 
     def start(self, now: float, since: float | None = None) -> Start:

@@ -17,8 +17,6 @@ QUEUEING, SLOW_QUEUEING, SLOW_MOST = 1.2, 1.3, 0.75
 BURST, BURST_MEMORY, SPACING = 0.25, 60.0, 1.5
 
 
-OPENING = 1.0
-
 class Latency:
     """Geometric moving average of the latency in seconds, beside a slow-moving base: the latency without a queue."""
 
@@ -168,4 +166,8 @@ class Load:
             self.rate.restart(now)
         else:
             self.window.step_back(0.7 * self.window.size)
-            self._spaced_until = max(self._spaced_until, now + OPENING * (self.latency.mean or 0.0))
+            self._space_opening(now)
+
+    def _space_opening(self, now: float) -> None:
+        """Else all that the window allows would start in the very instant in which the gate opens."""
+        self._spaced_until = max(self._spaced_until, now + (self.latency.mean or 0.0))

@@ -151,7 +151,8 @@ class Rate:
         self._growth_capped_until = now + GROWTH_MEMORY
 
     def reopen(self, now: float) -> None:
-        """The gate opens: the way back up begins now, and what was delivered while it was shut says nothing."""
+        """The gate opens: the way back up begins now. What was delivered while it was shut says nothing, what was
+        before still does."""
         self._cut_at = now
         delivered = self.delivered
         self.measure_anew(now)

@@ -35,8 +35,8 @@ class Story:
     none), to be compared without a lock. Instants and durations in seconds.
     """
 
-    __slots__ = ("_allowance", "_answered", "_down_since", "_enough", "_gate", "_idle_since", "_level", "_load", "_phase",
-                 "_shut_by", "_since", "_told", "_well", "tell_at", "why")
+    __slots__ = ("_allowance", "_answered", "_down_since", "_enough", "_gate", "_idle_since", "_level", "_load",
+                 "_phase", "_shut_by", "_since", "_told", "_well", "tell_at", "why")
 
     def __init__(self, gate: Gate, load: Load, allowance: Allowance) -> None:
         self._allowance = allowance
@@ -100,7 +100,7 @@ class Story:
             self._change(now, phase, kind, by_hand)
 
     def _phase_at(self, now: float, cold: bool) -> str:
-        gate, load = self._gate, self._load
+        gate = self._gate
         if gate.shut_since is None:
             if gate.paused(now):
                 return PAUSED
