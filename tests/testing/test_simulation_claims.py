@@ -88,7 +88,8 @@ def test_servers_drawn_at_random() -> None:
 # Weak spots, so without a bound on Jain's index: E 5 s apart (0.12 to 0.67: late ones take its queue for how long it
 # always takes, and stay behind) and a server without a queue 5 s apart (0.35 to 0.41).
 @pytest.mark.parametrize(("scenario", "apart", "time", "seeds", "fair"), [
-    ("A", 0.0, 1.10, THREE, 0.8), ("A", 5.0, 1.10, THREE, 0.8), ("C", 0.0, 1.10, ONE, 0.8), ("C", 5.0, 1.10, THREE, 0.8),
+    ("A", 0.0, 1.10, THREE, 0.8), ("A", 5.0, 1.10, THREE, 0.8),
+    ("C", 0.0, 1.10, ONE, 0.8), ("C", 5.0, 1.10, THREE, 0.8),
     ("E", 0.0, 1.10, ONE, 0.8), ("E", 5.0, 1.10, ONE, None)])
 def test_ten_clients_that_know_nothing_of_each_other(scenario: str, apart: float, time: float, seeds: tuple[int, ...],
                                                      fair: float | None) -> None:
@@ -111,7 +112,7 @@ def test_after_ten_idle_minutes_a_burst_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize("server", ["C-steps", "C-steps-nora"])
-@pytest.mark.parametrize("seed", [*THREE, 107, 114])  # at the last two, bursts when a gate opened were once the end of it
+@pytest.mark.parametrize("seed", [*THREE, 107, 114])  # the last two once fell to bursts when a gate opened
 def test_a_limit_that_changes_is_followed(server: str, seed: int) -> None:
     run = simulate(server, seed=seed)  # 10 calls a second; 30 from 100 s on, 3 from 200 s on
     assert run.success == 1.0
