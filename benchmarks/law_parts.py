@@ -15,7 +15,8 @@ from unittest import mock
 from llm_guard.state import pace, pace_gate, pace_load, pace_rate
 from llm_guard.state.pace_allowance import Allowance, FixedWindows
 from llm_guard.state.pace_gate import Gate
-from llm_guard.state.pace_load import Latency, Load
+from llm_guard.state.pace_latency import Latency, Strain
+from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_window import Window
 
@@ -32,6 +33,14 @@ def _limit(latency: Latency, timeout: float | None) -> float:
     if latency.base is None:
         return math.inf
     return min(2.5 * latency.base, math.inf if timeout is None else timeout / 2)
+
+
+_strain_add = Strain.add
+
+
+def _whole(strain: Strain, seconds: float, timeout: float | None, tokens: float | None,
+           first_item: float | None) -> bool:
+    return _strain_add(strain, seconds, timeout, None, None)
 
 
 def _reopen(rate: Rate, now: float) -> None:
@@ -54,11 +63,12 @@ ADDED: dict[str, list[Patch]] = {
     "spacing of starts after a refused burst": [(pace_load, "BURST", 0.0)],
     "timeouts heard as latencies": [(Load, "timed_out", _nothing)],
     "slow servers told from overrun ones": [(Latency, "limit", _limit), (pace_load, "QUEUEING", 0.0)],
-    "slow calls grow nothing": [(Load, "_was_quick", staticmethod(_always(True)))],
+    "slow calls grow nothing": [(Load, "_may_grow", staticmethod(_always(True)))],
     "what was sent, where nothing is known to be delivered": [(Rate, "_sent_lately", _always(math.inf))],
     "ever faster growth after a quiet time": [(pace_rate, "QUIET_GROWTH", 0.0)],
     "fixed windows learned": [(FixedWindows, "next_probe", _always(None))],
     "fewer probes of a server that refuses": [(pace_gate, "LONGEST_REFUSED", 4.0)],
+    "latency per token, or to the first item": [(Strain, "add", _whole)],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
     "no burst when a gate opens": [(Load, "_space_opening", _nothing)],
     "what was delivered is not forgotten while a gate is shut": [(Rate, "reopen", _reopen)],

@@ -152,8 +152,10 @@ class Pace:
 
     # After a call.
 
-    def end(self, start: Start, now: float, outcome: Outcome, latency: float, timeout: float | None = None) -> None:
-        """A call ended, `latency` seconds after its start; `timeout` is what bounded it, in seconds.
+    def end(self, start: Start, now: float, outcome: Outcome, latency: float, timeout: float | None = None, *,
+            tokens: float | None = None, first_item: float | None = None) -> None:
+        """A call ended, `latency` seconds after its start; `timeout` is what bounded it, in seconds. `tokens`: those of
+        its answer, `first_item`: the seconds to the first item of a stream, where known.
 
         It gives its place back, and the probe's, however it ended. A call that ended before changes nothing.
         """
@@ -173,7 +175,7 @@ class Pace:
             case Kind.IGNORED:
                 return
             case Kind.SUCCESS:
-                self._succeeded(start, now, latency, timeout, fresh, probe)
+                self._succeeded(start, now, latency, timeout, fresh, probe, tokens, first_item)
             case Kind.INVALID:
                 self._lives(now, votes)
             case Kind.LOADING if votes:
@@ -191,8 +193,8 @@ class Pace:
         self._load.rate.tick(now, self._load.latency.mean)
         self.story.note(now, self._cold, outcome.kind, votes)
 
-    def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool,
-                   probe: bool) -> None:
+    def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool, probe: bool,
+                   tokens: float | None, first_item: float | None) -> None:
         window, rate = self._load.window, self._load.rate
         self._failures_in_a_row = 0
         rate.done += 1
@@ -208,7 +210,7 @@ class Pace:
                 self._windows.opened(call.started)
             self._open(now)
         elif not call.cold:
-            self._load.answered(now, latency, timeout, fresh)
+            self._load.answered(now, latency, timeout, fresh, tokens, first_item)
         elif window.holds_back and window.slow_start:
             window.grow(now)
         if len(self._in_flight) + 1 < 0.7 * window.size:

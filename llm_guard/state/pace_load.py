@@ -4,68 +4,28 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.state.pace_latency import Latency, Strain
 from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_window import Window
 
-#: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
-QUICKEST = 0.001
-#: The mean latency over its base from which on calls are taken to queue. And where half the timeout was never to be
-#: had: so far above its base, or at that share of the timeout, a slow server is overrun too.
-QUEUEING, SLOW_QUEUEING, SLOW_MOST = 1.2, 1.3, 0.75
+#: How much longer than without a queue calls take where they are taken to queue; and where a refusal then says that
+#: the queue is full.
+QUEUEING, QUEUE_FULL = 1.2, 1.2
 #: A call is refused "in a burst" when it followed the one before it by less than this share of an even spacing. For so
 #: many seconds starts are then spaced: none closer to the last than an even spacing over `SPACING`.
 BURST, BURST_MEMORY, SPACING = 0.25, 60.0, 1.5
 
 
-class Latency:
-    """Geometric moving average of the latency in seconds, beside a slow-moving base: the latency without a queue."""
-
-    __slots__ = ("_count", "base", "mean")
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.mean: float | None = None
-        self.base: float | None = None
-
-    def add(self, seconds: float) -> None:
-        seconds = max(QUICKEST, seconds)
-        self._count += 1
-        before = seconds if self.mean is None else self.mean
-        self.mean = before * (seconds / before) ** max(0.1, 1 / self._count)
-        if self.base is None or self._count <= 10:
-            self.base = self.mean
-        else:
-            self.base = min(self.mean, self.base + 0.0002 * (self.mean - self.base))
-
-    def add_timeout(self, seconds: float) -> None:
-        """A call took longer than `seconds`: that much is known of its latency."""
-        if self.mean is not None and seconds > self.mean:
-            self.mean *= (seconds / self.mean) ** max(0.1, 1 / self._count)
-
-    def above_base(self, factor: float) -> bool:
-        """The mean is known and above `factor` times the base."""
-        return self.mean is not None and self.base is not None and self.mean > factor * self.base
-
-    def limit(self, timeout: float | None) -> float:
-        """The seconds from which on a latency says that queues build up. A server that was never any quicker than half
-        the timeout is slow, and only overrun beyond that."""
-        if self.base is None:
-            return math.inf
-        most = 2.5 * self.base
-        if timeout is not None:
-            most = min(most, max(timeout / 2, min(SLOW_QUEUEING * self.base, SLOW_MOST * timeout)))
-        return most
-
-
 class Load:
     """Window, rate and latency, and what moves them."""
 
-    __slots__ = ("_last_start", "_spaced_until", "latency", "rate", "window")
+    __slots__ = ("_last_start", "_spaced_until", "latency", "rate", "strain", "window")
 
     def __init__(self, rate: Rate) -> None:
         self.window = Window()
         self.rate = rate
-        self.latency = Latency()
+        self.strain = Strain()
+        self.latency: Latency = self.strain.whole
         self._last_start = -math.inf
         self._spaced_until = -math.inf
 
@@ -104,30 +64,30 @@ class Load:
         gap, self._last_start = now - self._last_start, now
         return gap
 
-    def answered(self, now: float, latency: float, timeout: float | None, fresh: bool) -> None:
-        """A call that did not start cold was answered. Only a fresh one, started after the last cut, may grow."""
-        self.latency.add(latency)
-        limit = self.latency.limit(timeout)
-        if not self._step_back(limit) and self.window.holds_back and fresh and self._was_quick(latency, limit):
+    def answered(self, now: float, seconds: float, timeout: float | None, fresh: bool, tokens: float | None = None,
+                 first_item: float | None = None) -> None:
+        """A call that did not start cold was answered. Only a fresh one, started after the last cut, may grow, and one
+        that was itself too slow is no reason to let in more, long before the mean shows it."""
+        quick = self.strain.add(seconds, timeout, tokens, first_item)
+        if not self._step_back(timeout) and self.window.holds_back and fresh and self._may_grow(quick):
             self.window.grow(now)
 
     def timed_out(self, timeout: float) -> None:
         """A fresh call ran out of time: it says of the latency that it is more than that."""
         self.latency.add_timeout(timeout)
-        self._step_back(self.latency.limit(timeout))
+        self._step_back(timeout)
 
     @staticmethod
-    def _was_quick(latency: float, limit: float) -> bool:
-        """A call that was itself too slow is no reason to let in more, long before the mean shows it."""
-        return latency <= limit
+    def _may_grow(quick: bool) -> bool:
+        return quick
 
-    def _step_back(self, limit: float) -> bool:
+    def _step_back(self, timeout: float | None) -> bool:
         """Where the latency is above its limit, queues build up: steps back before a refusal (Gradient2's idea)."""
-        mean = self.latency.mean
-        if mean is None or mean <= limit:
+        room = self.strain.room(timeout)
+        if room >= 1:
             return False
-        slow_start = self.window.slow_start and not self.latency.above_base(QUEUEING)
-        self.window.step_back(self.window.size - 0.5 * (1 - limit / mean))
+        slow_start = self.window.slow_start and not self.strain.above_base(QUEUEING)
+        self.window.step_back(self.window.size - 0.5 * (1 - room))
         self.window.slow_start = slow_start
         return True
 
@@ -143,14 +103,14 @@ class Load:
             self._spaced_until = now + BURST_MEMORY
         if k >= window.held and not rate.learned and hint is None and not grew:
             # Refused with more than it ever accepted.
-            window.slots_full(now, k, latency.above_base(1.5))
+            window.slots_full(now, k, self.strain.above_base(1.5))
             return True
         # Refused where it once accepted.
         window.refused_within(now, k, in_flight + 1)
         if rate.learned and latency.mean is not None:  # what is delivered lags behind what was let in
             rate.delivered = max(rate.delivered, 0.9 * in_flight / latency.mean)
         delivered = rate.delivered_lately(now)
-        if k and 0 < delivered < 0.75 * rate.value and latency.above_base(1.2) and not grew:
+        if k and 0 < delivered < 0.75 * rate.value and self.strain.above_base(QUEUE_FULL) and not grew:
             window.step_back(0.7 * window.size)  # its queue is full
         else:  # it is a rate limit
             if not rate.learned and latency.mean is not None:

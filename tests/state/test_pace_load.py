@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from llm_guard.state.pace_gate import LONGEST_QUOTA, Gate
-from llm_guard.state.pace_load import BURST, BURST_MEMORY, SPACING, Latency, Load
+from llm_guard.state.pace_latency import Latency
+from llm_guard.state.pace_load import BURST, BURST_MEMORY, SPACING, Load
 from llm_guard.state.pace_rate import DORMANT, GROWTH_MEMORY, LEAST, QUIET, QUIET_GROWTH, SHORTEST, Rate
 
 CUT_AT = 1000.0

@@ -1,0 +1,63 @@
+"""A bound on costs as a gate at the door. What an attempt will cost is read from its call's arguments beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llm_guard.fork import renew_after_fork
+from llm_guard.outcome import Kind
+from llm_guard.state.cost import CostLimit, Spent
+from llm_guard.state.gate import Ending, Request
+
+#: Ends of attempts that cost nothing: no model has worked on them.
+FREE = frozenset({Kind.LOADING, Kind.OVERLOAD, Kind.QUOTA, Kind.INVALID})
+
+
+class Estimate:
+    """What a call will cost: a number, the name of a parameter that has it, or a function of the call's arguments."""
+
+    option = "cost"
+
+    def __init__(self, key: str | Callable[..., Any]) -> None:
+        self.key = key
+
+
+class CostGate:
+    """At most `ceiling` within any `per` seconds, of what `estimate` says until the cost is known."""
+
+    outlives = False
+
+    def __init__(self, estimate: Estimate, ceiling: float, per: float, name: str) -> None:
+        self.name = name
+        self.in_flight = 0
+        self._estimate = estimate
+        self._ceiling, self._per = ceiling, per
+        self.limit = CostLimit(ceiling, per)
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.limit = CostLimit(self.limit.ceiling, self._per)
+        self.in_flight = 0
+
+    def ready_at(self, now: float, request: Request) -> float:
+        return self.limit.ready_at(now, self._cost(request))
+
+    def start(self, now: float, request: Request) -> Spent:
+        self.in_flight += 1
+        return self.limit.start(now, request.since, self._cost(request))
+
+    def end(self, now: float, permit: Spent, ending: Ending) -> None:
+        self.in_flight -= 1
+        outcome = ending.outcome
+        self.limit.end(now, permit, 0.0 if outcome.kind in FREE else ending.tokens)
+        if outcome.remaining_tokens is not None and outcome.reset_tokens is not None:
+            self.limit.tell(now, outcome.remaining_tokens, outcome.reset_tokens)
+
+    def is_probe(self, permit: Spent) -> bool:
+        return False
+
+    def _cost(self, request: Request) -> float:
+        assert request.keys is not None
+        cost: float = request.keys[self._estimate]  # type: ignore[index,assignment]
+        return cost

@@ -1,0 +1,102 @@
+"""Latency as the pace hears it: of whole calls, and per output token or to the first item where that is known.
+
+An LLM's answer takes as long as it is long. So the seconds of a whole call say how many calls there are in flight at a
+rate (Little's law), and whether they come near the timeout; but whether queues build up shows only in what does not
+depend on the answer's length.
+"""
+
+from __future__ import annotations
+
+import math
+
+#: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
+QUICKEST = 0.001
+#: Queues build up where the mean is above the base by this factor (Netflix Gradient2's tolerance is 1.5).
+TOLERANCE = 2.5
+#: Where half the timeout was never to be had: so far above its base, or at that share of the timeout, a slow server is
+#: overrun too.
+SLOW_QUEUEING, SLOW_MOST = 1.3, 0.75
+#: What each call takes besides its tokens, in tokens, as a share of an answer's mean length.
+BESIDES = 0.1
+
+
+class Latency:
+    """Geometric moving average of the latency in seconds, beside a slow-moving base: the latency without a queue."""
+
+    __slots__ = ("_count", "base", "mean")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.mean: float | None = None
+        self.base: float | None = None
+
+    def add(self, seconds: float) -> None:
+        seconds = max(QUICKEST, seconds)
+        self._count += 1
+        before = seconds if self.mean is None else self.mean
+        self.mean = before * (seconds / before) ** max(0.1, 1 / self._count)
+        if self.base is None or self._count <= 10:
+            self.base = self.mean
+        else:
+            self.base = min(self.mean, self.base + 0.0002 * (self.mean - self.base))
+
+    def add_timeout(self, seconds: float) -> None:
+        """A call took longer than `seconds`: that much is known of its latency."""
+        if self.mean is not None and seconds > self.mean:
+            self.mean *= (seconds / self.mean) ** max(0.1, 1 / self._count)
+
+    def above_base(self, factor: float) -> bool:
+        """The mean is known and above `factor` times the base."""
+        return self.mean is not None and self.base is not None and self.mean > factor * self.base
+
+    def limit(self, timeout: float | None) -> float:
+        """The latency from which on queues build up; `timeout` bounds the calls, in seconds."""
+        return math.inf if self.base is None else min(TOLERANCE * self.base, self.near(timeout))
+
+    def near(self, timeout: float | None) -> float:
+        """The seconds that are near the timeout. A server that was never any quicker than half of it is slow, and only
+        overrun beyond that."""
+        if timeout is None or self.base is None:
+            return math.inf
+        return max(timeout / 2, min(SLOW_QUEUEING * self.base, SLOW_MOST * timeout))
+
+
+class Strain:
+    """How much longer calls take than without a queue, each kind of measure against its own base."""
+
+    __slots__ = ("_first_item", "_judged", "_per_token", "_tokens", "whole")
+
+    def __init__(self) -> None:
+        self.whole = self._judged = Latency()  # seconds of a whole call
+        self._per_token = Latency()
+        self._first_item = Latency()  # seconds to the first item of a stream
+        self._tokens: float | None = None  # of an answer, on average
+
+    def add(self, seconds: float, timeout: float | None, tokens: float | None, first_item: float | None) -> bool:
+        """A call took `seconds`. It is judged by the seconds per output token where their number is known, else to the
+        first item, else by all of them. Whether it was itself quick enough to be no sign of a queue."""
+        value = seconds
+        if tokens:
+            self._tokens = tokens if self._tokens is None else 0.9 * self._tokens + 0.1 * tokens
+            value, self._judged = seconds / (tokens + BESIDES * self._tokens), self._per_token
+        elif first_item is not None:
+            value, self._judged = first_item, self._first_item
+        else:
+            self._judged = self.whole
+        self.whole.add(seconds)
+        if self._judged is self.whole:
+            return seconds <= self.whole.limit(timeout)
+        self._judged.add(value)
+        return value <= self._judged.limit(None) and seconds <= self.whole.near(timeout)
+
+    def above_base(self, factor: float) -> bool:
+        """Calls take longer than without a queue by this factor."""
+        return self._judged.above_base(factor)
+
+    def room(self, timeout: float | None) -> float:
+        """The limit over what is measured: below 1 queues build up, or calls come near the timeout."""
+        judged, whole = self._judged, self.whole
+        if judged is whole:
+            return whole.limit(timeout) / whole.mean if whole.mean else math.inf
+        near = whole.near(timeout) / whole.mean if whole.mean else math.inf
+        return min(near, judged.limit(None) / judged.mean if judged.mean else math.inf)
