@@ -34,11 +34,6 @@ def _limit(latency: Latency, timeout: float | None) -> float:
     return min(2.5 * latency.base, math.inf if timeout is None else timeout / 2)
 
 
-def _reopen(rate: Rate, now: float) -> None:
-    rate._cut_at = now
-    rate.measure_anew(now)
-
-
 _window_init = Window.__init__
 
 
@@ -61,7 +56,6 @@ ADDED: dict[str, list[Patch]] = {
     "fewer probes of a server that refuses": [(pace_gate, "LONGEST_REFUSED", 4.0)],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
     "no burst when a gate opens": [(Load, "_space_opening", _nothing)],
-    "what was delivered is not forgotten while a gate is shut": [(Rate, "reopen", _reopen)],
 }
 #: The parts that it has had from the beginning; but for its gate as a whole, without which refused calls come again at
 #: once, and on servers that count them too nobody is ever answered.
