@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +11,6 @@ from multiprocessing import get_context
 from law_parts import without
 
 from llm_guard.testing.simulation import Arrivals, Strategy, Summary, recommended, simulate
-
-logging.getLogger("llm_guard").addHandler(logging.NullHandler())  # what a pace says of virtual hours is no news
 
 #: What this project's own stack is called among the strategies.
 OURS = "llm_guard"

@@ -87,7 +87,7 @@ class ColdServer:
                  broken: float = 0.0, mixed_shapes: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
         settings = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
         if noise is not None:
-            settings = replace(settings, noise=checks.number("noise", noise, least=0, most=1))
+            settings = replace(settings, noise=noise)
         self._clock = SystemClock()
         model = VirtualServer(settings, seed, speed=speed, clock=self._clock)
         share = checks.number("broken", broken, least=0, most=1)
