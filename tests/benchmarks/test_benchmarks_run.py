@@ -63,6 +63,15 @@ def test_bucket_prints_its_figures_and_lateness() -> None:
     assert "5 threads, 40 acquired" in "\n".join(lines)
 
 
+def test_read_ahead_prints_what_each_buffer_costs() -> None:
+    table = rows(printed("read_ahead.py", "--items", "300", "--workers", "8"), "| workers")
+    assert len(table) == 5
+    for line in table:
+        times = [float(time) for time in line.split(" | ")[2:-1]]
+        assert times == sorted(times, reverse=True)
+        assert 0.99 <= times[-1] < times[0]
+
+
 def test_success_writes_the_same_runs_as_a_page_figures_and_a_picture(tmp_path: Path) -> None:
     for library in ("tenacity", "pyrate_limiter", "botocore", "adaptive_concurrency", "matplotlib"):
         pytest.importorskip(library)  # they come with the extra "bench"
