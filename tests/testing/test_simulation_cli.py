@@ -179,6 +179,15 @@ def test_what_cannot_work_ends_with_status_2_and_one_line(options: list[str], sa
     assert printed.out == ""  # it was told before anything ran
 
 
+@pytest.mark.usefixtures("my_clients")
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_a_client_without_a_pace(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "out.svg"
+    assert main(["E", "--items", "30", "--client", "my_clients:plain", "--plot", str(picture)]) == 0
+    assert "no pace to be seen" in picture.read_text(encoding="utf-8")
+
+
 def test_a_file_that_is_there_is_not_touched_before_the_runs_are_over(tmp_path: Path) -> None:
     there, other = tmp_path / "there.json", tmp_path / "other.json"
     there.write_text("as it was", encoding="utf-8")
