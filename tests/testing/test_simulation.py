@@ -232,6 +232,12 @@ def test_several_clients_have_a_state_each_and_share_the_items_evenly() -> None:
     assert [item.ended for item in run.items if item.client == 0][:5] == [item.ended for item in alone.items][:5]
 
 
+def test_clients_may_come_days_apart() -> None:
+    run = simulate(STEADY, clients=3, apart=200_000.0)
+    assert run.success == 1.0
+    assert run.seconds > 400_000
+
+
 def test_online_requests_go_to_the_clients_in_turn() -> None:
     run = simulate(STEADY, workload=Arrivals([0.0, 1.0, 2.0, 3.0]), clients=2)
     assert [item.client for item in run.items] == [0, 1, 0, 1]

@@ -69,6 +69,11 @@ def test_it_prints_a_row_a_server_and_writes_the_same(tmp_path: Path, capsys: py
     assert f"{rows[1]['calls']['median']:.3f} ({rows[1]['calls']['worst']:.3f})" in lines[3]
 
 
+def test_servers_may_be_named_before_and_after_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["E", "--items", "10", "A5", "--threads", "3", "C"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]] == ["E", "A5", "C"]
+
+
 def test_its_options_reach_the_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
     assert main(["E2", "--items", "40", "--clients", "2", "--apart", "3", "--noise", "0.3", "--json", str(file)]) == 0

@@ -172,6 +172,24 @@ def test_a_strategy_is_made_of_a_function() -> None:
         Strategy(3)  # type: ignore[arg-type]
 
 
+def endless(pause: float) -> Client:
+    def client(call: ServerCall) -> Call:
+        def through(item: object) -> str:
+            while True:
+                try:
+                    return call(item)
+                except Exception:  # whatever it is: also what ends the run
+                    if pause:
+                        clock.current().sleep(pause)
+
+        return through
+
+    return client
+
+
+QUOTA = Scenario("quota", slots=4, median=1.0, sigma=0.0, quota=Quota(2), items=4)
+
+
 # Clients that are broken
 
 @pytest.mark.parametrize("workload", ["batch", Arrivals([float(at) for at in range(50)])], ids=["batch", "online"])
@@ -196,6 +214,22 @@ def test_a_bug_of_the_client_s_is_raised_at_once(kind: Callable[[str], Exception
     assert raised.value is bug
     assert raised.value.__notes__ == ["llm_guard: the client itself raised this, for item 5 of the simulation"]
     assert workload == "batch" or len(called) <= 7
+
+
+def test_a_bug_is_raised_though_other_items_are_tried_for_ever() -> None:
+    def broken(call: ServerCall) -> Call:
+        def through(item: object) -> str:
+            clock.current().sleep(1.0)
+            if item == 5:
+                raise TypeError
+            return endless(1.0)(call)(item)
+
+        return through
+
+    with pytest.raises(TypeError):
+        simulate(QUOTA, broken, items=6)
+    with pytest.raises(TypeError):
+        simulate(QUOTA, broken, workload=Arrivals([0.0] * 6))
 
 
 def test_other_errors_are_counted_by_their_class_the_most_frequent_first() -> None:
@@ -245,24 +279,6 @@ def test_a_client_that_sends_something_else_than_its_item_is_told() -> None:
 
 
 # Runs without an end
-
-def endless(pause: float) -> Client:
-    def client(call: ServerCall) -> Call:
-        def through(item: object) -> str:
-            while True:
-                try:
-                    return call(item)
-                except Exception:  # whatever it is: also what ends the run
-                    if pause:
-                        clock.current().sleep(pause)
-
-        return through
-
-    return client
-
-
-QUOTA = Scenario("quota", slots=4, median=1.0, sigma=0.0, quota=Quota(2), items=4)
-
 
 @pytest.mark.parametrize(("pause", "arguments", "says"), [
     (0.0, {}, "after 2201 calls, 550 an item"), (5000.0, {}, "after 100100.* s threads are still at work"),

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     A bug of the client's is raised as it is.
     """
-    chosen = _parser().parse_args(arguments)
+    chosen = _parser().parse_intermixed_args(arguments)
     try:
         if chosen.plot is not None:
             check_picture(chosen.plot)  # now, and not when all has run

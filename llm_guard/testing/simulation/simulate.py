@@ -62,7 +62,8 @@ def simulate(scenario: str | Scenario, client: Client | Strategy = recommended, 
         connected = [connect(client, watch.call_of(number), setting) for number in range(clients)]
         best = _best(kind, seed, requests, count, at_once * clients, speed)
         watch.most_calls = ENDLESS_CALLS + 300 * count
-        time.until = until or ENDLESS_SECONDS + (100 * best if requests is None else max(requests.instants, default=0))
+        last = (clients - 1) * apart if requests is None else max(requests.instants, default=0.0)
+        time.until = until or last + ENDLESS_SECONDS + (100 * best if requests is None else 0.0)
         if sample_every is not None:
             policies = [policy for _, policies in connected for policy in policies]
             time.spawn(lambda: watch.sample(policies, sample_every), "samples")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from llm_guard import clock
-from llm_guard.clock.virtual import VirtualClock
+from llm_guard import call, clock
+from llm_guard.call import CutOff
+from llm_guard.clock.virtual import ClockClosed, VirtualClock
 from llm_guard.errors import ConfigError
 from llm_guard.policies.ramp_up import RampUp
 from llm_guard.runtime.policy import Policy
@@ -31,18 +32,22 @@ class Watch:
         self.most_calls = math.inf
         self._clients = clients
         self._answers = {answer_to(index) for index in range(count)}
+        self._given_up: list[CutOff | None] = [None] * count  # with the batch that the item is of
 
     def call_of(self, client: int) -> ServerCall:
         """The call to the server as one of the clients makes it: the policies name their lines after it."""
-        def call(item: object, /, timeout: float | None = None) -> str:
+        def server_call(item: object, /, timeout: float | None = None) -> str:
             return self._call(item, timeout)
 
-        call.__name__ = call.__qualname__ = "client" if self._clients == 1 else f"client {client}"
-        return call
+        server_call.__name__ = server_call.__qualname__ = "client" if self._clients == 1 else f"client {client}"
+        return server_call
 
     def _call(self, item: object, timeout: float | None) -> str:
         if not isinstance(item, int) or not 0 <= item < len(self.items):
             raise TypeError("the client called the server with something else than the item that it was given")
+        batch = self._given_up[item]
+        if batch is not None and batch.is_cut:
+            raise ClockClosed  # an interrupt, or a bug elsewhere: which no loop of "try again, whatever it is" holds up
         time = clock.current()
         now = self.items[item].called = time.now()
         self.items[item].calls += 1
@@ -52,13 +57,15 @@ class Watch:
                          "not all is answered or given up")
         return self.server.call(item, timeout)
 
-    def work(self, call: Call, index: int) -> None:
+    def work(self, ask: Call, index: int) -> None:
         """Has one item answered by a client, and writes down what came of it. A bug of the client's is raised."""
         item = self.items[index]
+        above = call.in_progress()
+        self._given_up[index] = None if above is None else above.cut_off
         now = clock.current().now
         item.offered = now()
         try:
-            answer: object = call(index)
+            answer: object = ask(index)
         except (*BUGS, ConfigError) as bug:
             bug.add_note(f"llm_guard: the client itself raised this, for item {index} of the simulation")
             raise
