@@ -43,11 +43,6 @@ def _whole(strain: Strain, seconds: float, timeout: float | None, tokens: float 
     return _strain_add(strain, seconds, timeout, None, None)
 
 
-def _reopen(rate: Rate, now: float) -> None:
-    rate._cut_at = now
-    rate.measure_anew(now)
-
-
 _window_init = Window.__init__
 
 
@@ -71,7 +66,6 @@ ADDED: dict[str, list[Patch]] = {
     "latency per token, or to the first item": [(Strain, "add", _whole)],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
     "no burst when a gate opens": [(Load, "_space_opening", _nothing)],
-    "what was delivered is not forgotten while a gate is shut": [(Rate, "reopen", _reopen)],
 }
 #: The parts that it has had from the beginning; but for its gate as a whole, without which refused calls come again at
 #: once, and on servers that count them too nobody is ever answered.

@@ -14,10 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +22,7 @@ import requests
 from http_clients import TOLD, WAYS
 from timing import line_of, machine, versions
 
+from llm_guard.testing.cold_server import cold_server_process
 from llm_guard.testing.server import scenario
 from llm_guard.testing.simulation import Setting
 
@@ -80,7 +77,7 @@ def run(way: str, setting: Setting, items: int, seed: int) -> Result:
     """One way against a fresh server. Answered are the prompts whose own answer came back."""
     name = setting.scenario.name
     prompts = [f"prompt {number}" for number in range(items)]
-    with served(name, setting.speed, seed) as url:
+    with cold_server_process(name, speed=setting.speed, seed=seed) as url:
         began = perf_counter()
         ends = list(WAYS[way](url, prompts, setting))
         seconds = perf_counter() - began
@@ -88,22 +85,6 @@ def run(way: str, setting: Setting, items: int, seed: int) -> Result:
     answers = {end for end in ends if isinstance(end, str)}
     answered = len(answers & {f"echo: {prompt}" for prompt in prompts})
     return Result(name, way, items, answered, stats["calls"], sum(stats["refusals"].values()), round(seconds, 2))
-
-
-@contextmanager
-def served(name: str, speed: float, seed: int) -> Iterator[str]:
-    """A server that has not loaded its model yet, in a process of its own; its URL."""
-    command = [sys.executable, "-m", "llm_guard.testing.cold_server",
-               "--scenario", name, "--speed", str(speed), "--seed", str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            if not url:
-                raise SystemExit("The server did not start.")
-            yield url
-        finally:
-            process.terminate()
 
 
 def _options() -> argparse.Namespace:

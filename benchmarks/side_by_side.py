@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import TypeVar
 
 from law_parts import without
 
-from llm_guard.testing.simulation import Arrivals, Strategy, Summary, recommended, simulate
-
-logging.getLogger("llm_guard").addHandler(logging.NullHandler())  # what a pace says of virtual hours is no news
+from llm_guard.testing.simulation import Arrivals, Run, Strategy, Summary, recommended, simulate
 
 #: What this project's own stack is called among the strategies.
 OURS = "llm_guard"
+
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +37,29 @@ class Job:
     without: tuple[str, ...] = ()
 
 
+def each(function: Callable[[J], R], jobs: Sequence[J]) -> Iterator[R]:
+    """What `function`, of a module, makes of each, in order, as they are done."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, jobs)
+
+
 def summaries(jobs: Sequence[Job]) -> Iterator[Summary]:
     """What became of each, in order, as they are done."""
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(summary, jobs)
+    return each(summary, jobs)
 
 
 def summary(job: Job) -> Summary:
     """Runs one job here."""
+    return Summary.of(runs(job))
+
+
+def runs(job: Job) -> list[Run]:
+    """The runs of a job, one a seed."""
     strategy = strategy_named(job.strategy)
     with without(*job.without):
-        return Summary.of([
-            simulate(job.scenario, strategy, workload=job.workload, seed=seed, items=job.items, noise=job.noise,
-                     clients=job.clients, apart=job.apart)
-            for seed in range(job.first_seed, job.first_seed + job.seeds)])
+        return [simulate(job.scenario, strategy, workload=job.workload, seed=seed, items=job.items, noise=job.noise,
+                         clients=job.clients, apart=job.apart)
+                for seed in range(job.first_seed, job.first_seed + job.seeds)]
 
 
 def strategy_named(name: str) -> Strategy:

@@ -1,22 +1,25 @@
 """Servers that start cold, by strategies: whose calls succeed, with how few, and how soon. In virtual time.
 
     python benchmarks/success.py [--quick] [--seeds N] [--scenarios A C ...] [--strategies NAME ...] [--out DIR]
-                                 [--reuse FILE]
+                                 [--reuse FILE | --page FILE]
 
 Runs this project's stack and the strategies of `strategies/`, each as people use it and with as much patience as ours,
 a batch of 64 threads on each of the 19 servers. Writes success.md, success.json and success.svg into DIR. `--reuse`
-takes the strategies' figures from an earlier success.json, and runs this project's stack alone.
+takes the strategies' figures from an earlier success.json, and runs this project's stack alone; `--page` runs nothing,
+and writes page and picture anew from such a file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from side_by_side import OURS, Job, summaries
 from strategies import STRATEGIES, TOLD
+from success_means import means, table
 from success_picture import save
 
 from llm_guard.testing.server import SCENARIOS, scenario
@@ -32,29 +35,39 @@ def main() -> None:
     chosen = _options()
     for name in chosen.scenarios:
         scenario(name)  # a wrong name is told before the first run
+    if chosen.page:
+        write(known(chosen.page), chosen.out)
+        return
     names = [OURS, *chosen.strategies]
     keys = [(server, name) for server in chosen.scenarios for name in names]
-    results = known(chosen.reuse) if chosen.reuse else {}
+    results = {key: summary for key, summary in (known(chosen.reuse) if chosen.reuse else {}).items() if key[1] != OURS}
     missing = [key for key in keys if key not in results]
     rows = summaries([Job(server, name, seeds=chosen.seeds) for server, name in missing])
     for key, summary in zip(missing, rows, strict=True):
         results[key] = summary
         print(f"{key[0]:12s} {key[1]:32s} {cell(summary)}", flush=True)
     results = {key: results[key] for key in keys}
-    verdicts = {server: beaten_by(server, names, results) for server in chosen.scenarios}
-    print(verdict(verdicts))
     chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "success.md").write_text(page(chosen, names, results, verdicts), encoding="utf-8")
     figures = [{"server": server, "strategy": name, **summary.as_dict()} for (server, name), summary in results.items()]
     (chosen.out / "success.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    save(results, names, chosen.out / "success.svg")
+    write(results, chosen.out)
 
 
 def known(file: Path) -> Results:
-    """The strategies' figures of an earlier run."""
+    """The figures of an earlier run."""
     figures = json.loads(file.read_text(encoding="utf-8"))
-    return {(row.pop("server"), name): Summary.from_dict(row) for row in figures
-            if (name := row.pop("strategy")) != OURS}
+    return {(row.pop("server"), row.pop("strategy")): Summary.from_dict(row) for row in figures}
+
+
+def write(results: Results, directory: Path) -> None:
+    """Writes the page and the picture, and prints who was better where."""
+    servers = list(dict.fromkeys(server for server, _ in results))
+    names = list(dict.fromkeys(name for _, name in results))
+    verdicts = {server: beaten_by(server, names, results) for server in servers}
+    print(verdict(verdicts))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "success.md").write_text(page(servers, names, results, verdicts), encoding="utf-8")
+    save(results, names, directory / "success.svg")
 
 
 def cell(summary: Summary) -> str:
@@ -88,20 +101,26 @@ def verdict(verdicts: dict[str, list[str]]) -> str:
             f"than {OURS}, or as many with over 2% fewer calls.")
 
 
-def page(chosen: argparse.Namespace, names: Sequence[str], results: Results, verdicts: dict[str, list[str]]) -> str:
-    """The whole table, in Markdown."""
+def page(servers: Sequence[str], names: Sequence[str], results: Results, verdicts: dict[str, list[str]]) -> str:
+    """The means over the servers, and the whole table, in Markdown."""
+    seeds = next(iter(results.values())).seeds
+    label = {name: f"**{name}**" if name == OURS else name + (" (told the capacity)" if name in TOLD else "")
+             for name in names}
     lines = ["# Success, side by side", "",
+             f"A batch on 64 threads on {len(servers)} servers, medians of {seeds} seeds, virtual time; written by",
+             '`make success`. "patient": with as many tries as `@retry` makes.', "", verdict(verdicts), "",
+             "## Over all servers", "", *table(means(results, names), label), "",
+             "## Server by server", "",
              "Share of the items answered / calls per answer / time as a multiple of a sender's that knows the",
-             f"server's state at every instant. A batch on 64 threads, medians of {chosen.seeds} seeds, virtual time;",
-             "written by `make success`. A time under 1 beside less than 100% only says that items were given up.",
-             '"patient": with as many tries as `@retry` makes.', "", verdict(verdicts), ""]
-    for server in chosen.scenarios:
-        best = results[server, OURS]
-        lines += [f"## {server}", "", "| | answered / calls / time | wait, 99th percentile |", "|---|---|---|"]
+             "server's state at every instant. A time under 1 beside less than 100% only says that items were given",
+             "up.", ""]
+    for server in servers:
+        lines += [f"### {server}", "", "| | answered / calls / time | wait, 99th percentile |", "|---|---|---|"]
         for name in names:
             summary = results[server, name]
-            label = f"**{name}**" if summary is best else name + (" (told the capacity)" if name in TOLD else "")
-            lines.append(f"| {label} | {cell(summary)} | {summary.wait.median:.1f} s |")
+            wait = "" if math.isinf(summary.wait.median) or math.isnan(summary.wait.median) else (
+                f"{summary.wait.median:.1f} s")
+            lines.append(f"| {label[name]} | {cell(summary)} | {wait} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -112,7 +131,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
-    parser.add_argument("--reuse", type=Path, metavar="FILE", help="an earlier success.json")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--reuse", type=Path, metavar="FILE", help="an earlier success.json: runs llm_guard alone")
+    earlier.add_argument("--page", type=Path, metavar="FILE", help="an earlier success.json: runs nothing")
     parser.add_argument("--quick", action="store_true", help="a small subset, one seed: some seconds")
     chosen = parser.parse_args()
     if chosen.quick:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, geometric_mean
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 from side_by_side import OURS
 from strategies import TOLD
+from success_means import MOST_CALLS, means
 
 from llm_guard.testing.simulation import Summary
 
 # Told apart in every kind of colour vision (Okabe and Ito, 2008).
 _OURS, _USED, _PATIENT = "#0072B2", "#D55E00", "#009E73"
-_MOST_CALLS = 20.0  # where nothing was answered, calls per answer are endless
 
 
 def save(results: Mapping[tuple[str, str], Summary], names: Sequence[str], path: Path) -> None:
@@ -29,16 +28,14 @@ def save(results: Mapping[tuple[str, str], Summary], names: Sequence[str], path:
     servers = list(dict.fromkeys(server for server, _ in results))
     figure.suptitle(f"A batch of 64 threads on {len(servers)} servers that start cold, limit, weaken or fail: "
                     "means over the servers")
-    for row, name in enumerate(names):
-        own = [results[server, name] for server in servers]
+    for row, (name, mean) in enumerate(means(results, names).items()):
         colour = _OURS if name == OURS else _PATIENT if name.endswith("patient") else _USED
-        _bar(answered, row, 100 * fmean(summary.success.median for summary in own), colour, "{:.1f}%")
-        _bar(calls, row, geometric_mean([min(_MOST_CALLS, summary.calls.median) for summary in own]), colour, "{:.2f}")
-        whole = [summary.against_best.median for summary in own if summary.success.median > 0.999]
-        if len(whole) == len(own):
-            _bar(times, row, geometric_mean(whole), colour, "{:.2f}")
+        _bar(answered, row, 100 * mean.answered, colour, "{:.1f}%")
+        _bar(calls, row, mean.calls, colour, "{:.2f}")
+        if mean.time is not None:
+            _bar(times, row, mean.time, colour, "{:.2f}")
         else:
-            times.text(0.0, row, f" all answered on {len(whole)} of {len(own)} only", va="center", color="#777777")
+            times.text(0.0, row, f" all answered on {mean.whole} of {mean.servers} only", va="center", color="#777777")
     answered.set_yticks(range(len(names)), [name + (" *" if name in TOLD else "") for name in names])
     answered.invert_yaxis()
     answered.set_xlabel("answered, % of the items")
@@ -48,8 +45,9 @@ def save(results: Mapping[tuple[str, str], Summary], names: Sequence[str], path:
     for axes in (calls, times):
         axes.set_xlim(0, 1.15 * axes.get_xlim()[1])
         axes.axvline(1, color="#999999", linewidth=0.8, linestyle=":")
-    figure.supxlabel("* told the server's true capacity. Calls and time: geometric means; calls count 20 at the most. "
-                     "patient: with as many tries as llm_guard makes.", fontsize=8, color="#777777")
+    figure.supxlabel("* told the server's true capacity. Calls and time: geometric means; a server counts "
+                     f"{MOST_CALLS:g} calls at the most. patient: with as many tries as llm_guard makes.", fontsize=8,
+                     color="#777777")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

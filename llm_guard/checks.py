@@ -10,20 +10,22 @@ from llm_guard.errors import ConfigError
 
 
 def number(parameter: str, value: object, *, above: float | None = None, least: float | None = None,
-           most: float | None = None, unit: str = "") -> float:
-    """`value` as a finite float within the bounds: `above` is exclusive, `least` and `most` are inclusive."""
-    bounds = [f"above {above:g}"] if above is not None else []
-    bounds += [f"at least {least:g}"] if least is not None else []
-    bounds += [f"at most {most:g}"] if most is not None else []
-    allowed = " ".join(filter(None, ["a finite number", f"of {unit}" if unit else "", " and ".join(bounds)]))
+           below: float | None = None, most: float | None = None, unit: str = "", endless: bool = False) -> float:
+    """`value` as a float within the bounds: `above` and `below` are exclusive, `least` and `most` are inclusive. It is
+    finite, or, with `endless`, infinity too."""
+    bounds = [f"{word} {bound:g}" for word, bound in (("above", above), ("at least", least), ("below", below),
+                                                      ("at most", most)) if bound is not None]
+    kind = "a number, or infinity," if endless else "a finite number"
+    allowed = " ".join(filter(None, [kind, f"of {unit}" if unit else "", " and ".join(bounds)])).rstrip(",")
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(parameter, value, allowed)
     try:
         found = float(value)
     except OverflowError:
         found = math.inf
-    if (not math.isfinite(found) or (above is not None and found <= above) or (least is not None and found < least)
-            or (most is not None and found > most)):
+    if (math.isnan(found) or (math.isinf(found) and not endless)
+            or (above is not None and found <= above) or (least is not None and found < least)
+            or (below is not None and found >= below) or (most is not None and found > most)):
         raise ConfigError(parameter, value, allowed)
     return found
 

@@ -39,6 +39,7 @@ class Workers(Limit):
 
 def strategy(retry: Retry) -> Strategy:
     """The workers with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         return client(setting, limited(Workers(setting.threads), setting.timeout), retry)
 

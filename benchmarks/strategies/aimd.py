@@ -39,6 +39,7 @@ class AIMD(Limit):
 
 def strategy(retry: Retry) -> Strategy:
     """The limit with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         return client(setting, limited(AIMD(), setting.timeout), retry)
 

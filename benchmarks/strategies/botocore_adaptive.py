@@ -154,7 +154,7 @@ def patient_tries(setting: Setting) -> Client:
 
 def strategy(retry: Retry | None = None) -> Strategy:
     """The adaptive mode as it is, or, with `patient`, its limiter under that patience."""
-    return patient_tries if retry is patient else standard_tries
+    return Strategy(patient_tries if retry is patient else standard_tries)
 
 
 def _bare(setting: Setting) -> Attempt:

@@ -99,6 +99,7 @@ def five_attempts(attempt: Call) -> Call:
 
 def strategy(retry: Retry = five_attempts) -> Strategy:
     """The loop with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         queue = Queue(Loop(60 * setting.capacity))
 

@@ -97,6 +97,7 @@ class GradientController(Limit):
 
 def strategy(retry: Retry) -> Strategy:
     """The limit with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         return client(setting, limited(GradientController(), setting.timeout), retry)
 

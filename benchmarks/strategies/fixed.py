@@ -68,6 +68,7 @@ class FixedRate:
 
 def strategy(retry: Retry) -> Strategy:
     """The fixed limit with that way to try again; each attempt takes its place."""
+    @Strategy
     def made(setting: Setting) -> Client:
         rate = FixedRate(SHARE * setting.capacity)
 

@@ -71,6 +71,7 @@ class Gradient2(Limit):
 
 def strategy(retry: Retry) -> Strategy:
     """The limit with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         return client(setting, limited(Gradient2(), setting.timeout), retry)
 

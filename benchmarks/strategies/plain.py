@@ -11,6 +11,7 @@ from strategies.tries import Retry, client
 
 def strategy(retry: Retry) -> Strategy:
     """The pool with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         def attempt(call: ServerCall) -> Call:
             return lambda item: call(item, timeout=setting.timeout)

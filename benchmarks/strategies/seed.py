@@ -86,6 +86,7 @@ def once(attempt: Call) -> Call:
 
 def strategy(retry: Retry = three_tries) -> Strategy:
     """The design as it was, or, with `patient`, its throttle and bulkhead under that patience."""
+    @Strategy
     def made(setting: Setting) -> Client:
         if retry is patient:
             return client(setting, bounded(_calls(setting.timeout), Throttle()), patient)

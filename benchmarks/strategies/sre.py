@@ -56,6 +56,7 @@ class AdaptiveThrottling:
 
 def strategy(retry: Retry) -> Strategy:
     """The throttling with that way to try again."""
+    @Strategy
     def made(setting: Setting) -> Client:
         state = AdaptiveThrottling()
         lock = threading.Lock()

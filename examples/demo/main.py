@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 
 import runs
-from server import Stats, refused, started
+from server import Stats, refused
+
+from llm_guard.errors import ConfigError
+from llm_guard.testing.cold_server import cold_server_process
 
 
 def main() -> int:
@@ -24,7 +27,7 @@ def main() -> int:
     seen: dict[str, Stats] = {}
     right: dict[str, int] = {}
     for name, send in (("llm_guard", runs.guarded), ("plain pool", runs.plain)):
-        with started(chosen.scenario, chosen.speed, chosen.seed) as url:
+        with cold_server_process(chosen.scenario, speed=chosen.speed, seed=chosen.seed) as url:
             answers, seen[name] = send(url, prompts)
         right[name] = sum(answers[prompt] == f"echo: {prompt}" for prompt in prompts)
     print()
@@ -68,4 +71,7 @@ def draw(seen: dict[str, Stats], items: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ConfigError as error:  # of the server's
+        sys.exit(str(error))

@@ -1,14 +1,12 @@
-"""The server of the demo, in a process of its own, and the line that shows what it sees while a run lasts."""
+"""What the server of the demo sees, and the line that shows it while a run lasts."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,22 +14,6 @@ import requests
 
 #: What GET /stats tells: counts, and the seconds since the first call.
 Stats = dict[str, Any]
-
-
-@contextmanager
-def started(scenario: str, speed: float, seed: int) -> Iterator[str]:
-    """A fresh server that has not loaded its model yet; its URL."""
-    command = [sys.executable, "-m", "llm_guard.testing.cold_server",
-               "--scenario", scenario, "--speed", str(speed), "--seed", str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            if not url:
-                raise SystemExit("The server did not start.")
-            yield url
-        finally:
-            process.terminate()
 
 
 class Watch:

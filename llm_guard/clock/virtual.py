@@ -8,6 +8,7 @@ test waits for real. The idea of a clock that jumps when all wait is trio's (`tr
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import sys
 import threading
@@ -29,6 +30,10 @@ class Deadlock(RuntimeError):
 
 class Stalled(RuntimeError):
     """The thread that holds the baton blocks outside the clock. The text shows where."""
+
+
+class TimeUp(RuntimeError):
+    """Virtual time came to where it was to end, and threads were still at work. The text shows where each stands."""
 
 
 class ClockClosed(BaseException):
@@ -91,22 +96,25 @@ class VirtualClock:
 
     `seed` fixes all chance drawn from `clock.random`, and, with `shuffle=True`, the order in which threads that could
     go on do so (else: first come, first served). `stall` is how many real seconds a thread may run without a switch
-    before it is held to block outside the clock. The thread that enters the block is the first under the clock.
+    before it is held to block outside the clock. Time does not pass `until`, which may be set at any time: all that is
+    not over then is given up (`TimeUp`). The thread that enters the block is the first under the clock.
     """
 
     def __init__(self, seed: int = 0, *, shuffle: bool = False, wall: float = 1_000_000_000.0,
-                 stall: float = 20.0) -> None:
+                 stall: float = 20.0, until: float = math.inf) -> None:
         self.random = random.Random(seed)
         self.switches = 0
         self._order = random.Random(f"order {seed}") if shuffle else None
         self._now = 0.0
         self._wall = wall
         self._stall = stall
+        self.until = until
         self._ready: deque[_Task] = deque()
         self._timers: list[tuple[float, float, int, int, _Task]] = []
         self._made = 0
         self._tasks: dict[int, _Task] = {}
         self._spawned: list[threading.Thread] = []
+        self._first = 0  # the thread that entered the block
         self._failure: BaseException | None = None
         self._failing = allocate_lock()
         self._in_force = ExitStack()
@@ -132,7 +140,7 @@ class VirtualClock:
             try:
                 with ticket:
                     function()
-            except (ClockClosed, Deadlock, Stalled):
+            except (ClockClosed, Deadlock, Stalled, TimeUp):
                 pass  # told in the thread that waits for the result of it all
 
         thread = threading.Thread(target=run, name=name, daemon=True)
@@ -148,7 +156,7 @@ class VirtualClock:
     def __enter__(self) -> Self:
         self._in_force.enter_context(seam.use(self))
         task = _Task("main")
-        task.ident = get_ident()
+        self._first = task.ident = get_ident()
         self._tasks[task.ident] = task
         return self
 
@@ -158,11 +166,19 @@ class VirtualClock:
         for thread in self._spawned:
             thread.join(self._stall)
 
+    def has_this_thread(self) -> bool:
+        """Whether the thread that asks is under this clock."""
+        return get_ident() in self._tasks
+
+    def give_up(self, why: str) -> None:
+        """Ends all that is under this clock: with `TimeUp` in the thread that entered the block, unwound elsewhere."""
+        self._fail(TimeUp(f"{why}:\n{self._where_all_stand()}"))
+
     # The baton
 
     def _running(self) -> _Task:
         if self._failure is not None:
-            raise _again(self._failure)
+            raise self._again(self._failure)
         task = self._tasks.get(get_ident())
         if task is None:
             raise RuntimeError("this thread is not under the virtual clock: start it with clock.spawn, "
@@ -196,7 +212,7 @@ class VirtualClock:
             self._hand_baton_to(successor)
             self._await_baton(me)
         elif self._failure is not None:
-            raise _again(self._failure)
+            raise self._again(self._failure)
 
     def _hand_baton_to(self, task: _Task | None) -> None:
         self.switches += 1
@@ -211,6 +227,9 @@ class VirtualClock:
             return self._ready.popleft()
         while self._timers:
             when, _, _, turn, task = heapq.heappop(self._timers)
+            if turn == task.turn and when > self.until:
+                self.give_up(f"after {self.until:g} s threads are still at work")
+                return None
             if turn == task.turn:
                 task.turn += 1
                 self._now = max(self._now, when)
@@ -226,7 +245,7 @@ class VirtualClock:
                                    "a ticket was never entered:\n" + self._where_all_stand()))
             seen = self.switches
         if self._failure is not None:
-            raise _again(self._failure)
+            raise self._again(self._failure)
 
     def _fail(self, failure: BaseException) -> None:
         """Wakes every thread, to unwind with `failure`."""
@@ -247,7 +266,8 @@ class VirtualClock:
             lines.append(f"  {task.name}: " + " < ".join(outside[:-5:-1]))
         return "\n".join(lines)
 
-
-def _again(failure: BaseException) -> BaseException:
-    """The same failure for one more thread: each raises its own, for a traceback is written onto what is raised."""
-    return type(failure)(*failure.args)
+    def _again(self, failure: BaseException) -> BaseException:
+        """The same failure for one more thread: each raises its own, for a traceback is written onto what is raised."""
+        if isinstance(failure, TimeUp) and get_ident() != self._first:
+            return ClockClosed()  # which no loop of "try again, whatever it is" catches
+        return type(failure)(*failure.args)

@@ -35,6 +35,7 @@ class Bounded(Policy):
     """See `bounded`."""
 
     name = "bounded"
+    live = ("n",)
 
     def __init__(self, n: int, max_wait: float | None, holds: str, per_key: Key | None, max_keys: int) -> None:
         if callable(n):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock
@@ -28,10 +29,10 @@ class Breaker(Policy):
     name = "breaker"
     outlives = False
 
-    def __init__(self, circuit: Circuit, classify: Classify | None) -> None:
+    def __init__(self, circuit: Callable[[], Circuit], classify: Classify | None) -> None:
         if classify is not None:
             checks.function("classify", classify)
-        self.circuit = circuit
+        self.circuit = circuit()
         self._classify = classify
         self._told = "closed"
 
@@ -121,8 +122,8 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
         raise ConfigError("failure_rate", function, "given by name: breaker(failure_rate=0.5)")
     from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
 
-    circuit = Circuit(failure_rate=failure_rate, window=window, window_seconds=window_seconds, min_calls=min_calls,
-                      slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
+    circuit = partial(Circuit, failure_rate=failure_rate, window=window, window_seconds=window_seconds,
+                      min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
                       name=name)
     policy = Breaker(circuit, classify)
     return policy if function is None else policy(function)

@@ -21,6 +21,7 @@ class Deadline(Policy):
     """See `deadline`."""
 
     name = "deadline"
+    live = ("seconds",)
 
     def __init__(self, seconds: float) -> None:
         if callable(seconds):

@@ -105,6 +105,7 @@ class RampUp(Policy):
     """See `ramp_up`."""
 
     name = "ramp_up"
+    live = ("ceiling",)
 
     def __init__(self, pace: Callable[..., Pace], start: float | None, ceiling: float | None, key: Key | None,
                  max_keys: int, max_wait: float | None, classify: Classify | None) -> None:

@@ -33,6 +33,7 @@ class Timeout(Policy):
     """See `timeout`. It is a gate too: it lets nobody in while too many of its calls still run."""
 
     name = "timeout"
+    live = ("seconds",)
     outlives = False
 
     def __init__(self, seconds: float, max_still_running: int) -> None:

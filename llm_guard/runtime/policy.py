@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
     from llm_guard.runtime.guarded import Guarded
@@ -20,8 +20,24 @@ class Policy:
     """
 
     name = "policy"
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
     #: Whether it may stand in one stack more than once, in the shape of different objects.
     repeatable = True
+    #: Its settings that may be set at any time, by name.
+    live: tuple[str, ...] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        made._made_with = args, kwargs
+        return made
+
+    def anew(self) -> Self:
+        """A policy with the same settings, as they are now, and a state of its own that knows nothing yet."""
+        args, kwargs = self._made_with
+        made = type(self)(*args, **kwargs)
+        for setting in self.live:
+            setattr(made, setting, getattr(self, setting))
+        return made
 
     def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
         """Puts this policy on top of `function`'s stack, or begins one."""

@@ -14,7 +14,8 @@ from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
 #: Reads an exception or a returned value; None where it has no opinion.
 Classify = Callable[[object], Outcome | Kind | None]
 
-_BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedError, ImportError)
+#: What shows a bug of the caller's.
+BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedError, ImportError)
 # What an LLM call most often returns: known at a glance to be no response object.
 _PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
 
@@ -48,7 +49,7 @@ def of_error(error: BaseException, classify: Classify | None) -> Outcome:
     verdict = _shapes(error)
     if verdict is not None:
         return verdict
-    if isinstance(error, _BUGS):
+    if isinstance(error, BUGS):
         return IGNORED
     return TIMEOUT if isinstance(error, TimeoutError) else FAILURE
 

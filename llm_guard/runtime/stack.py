@@ -46,6 +46,10 @@ class Stack:
         check_function(function)
         return Guarded(function, self)
 
+    def anew(self) -> Stack:
+        """The same policies with the same settings, each with a state of its own that knows nothing yet."""
+        return Stack(tuple(policy.anew() for policy in self.policies), self.classify)
+
     @property
     def families(self) -> tuple[Keyed[Any], ...]:
         """Those of its policies that keep a state for each key."""

@@ -151,12 +151,9 @@ class Rate:
         self._growth_capped_until = now + GROWTH_MEMORY
 
     def reopen(self, now: float) -> None:
-        """The gate opens: the way back up begins now. What was delivered while it was shut says nothing, what was
-        before still does."""
+        """The gate opens: the way back up begins now, and what was delivered while it was shut says nothing."""
         self._cut_at = now
-        delivered = self.delivered
         self.measure_anew(now)
-        self.delivered = delivered
 
     def restart(self, now: float) -> None:
         """Slow start from the first rate: the server that was learned about has gone and come back."""

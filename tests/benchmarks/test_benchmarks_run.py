@@ -63,6 +63,15 @@ def test_bucket_prints_its_figures_and_lateness() -> None:
     assert "5 threads, 40 acquired" in "\n".join(lines)
 
 
+def test_read_ahead_prints_what_each_buffer_costs() -> None:
+    table = rows(printed("read_ahead.py", "--items", "300", "--workers", "8"), "| workers")
+    assert len(table) == 5
+    for line in table:
+        times = [float(time) for time in line.split(" | ")[2:-1]]
+        assert times == sorted(times, reverse=True)
+        assert 0.99 <= times[-1] < times[0]
+
+
 def test_success_writes_the_same_runs_as_a_page_figures_and_a_picture(tmp_path: Path) -> None:
     for library in ("tenacity", "pyrate_limiter", "botocore", "adaptive_concurrency", "matplotlib"):
         pytest.importorskip(library)  # they come with the extra "bench"
@@ -75,9 +84,15 @@ def test_success_writes_the_same_runs_as_a_page_figures_and_a_picture(tmp_path: 
     assert all(row["success"]["median"] == 1 for row in figures if row["strategy"] == "llm_guard")
     assert lines[-1].startswith("On none of the 2 servers")
     assert lines[-1] in page
-    assert "## C-nora" in page
+    assert "### C-nora" in page
+    assert "in which a server counts\n20 at the most" in page
     assert "</svg>" in (tmp_path / "success.svg").read_text(encoding="utf-8")
     # The strategies' figures are taken as they were; this project's own are made anew, and come out the same.
     again = printed("success.py", *options, "--reuse", str(tmp_path / "success.json"))
     assert len(again) == 3
     assert json.loads((tmp_path / "success.json").read_text(encoding="utf-8")) == figures
+    # Page and picture are written anew without a run.
+    written = [(tmp_path / name).read_bytes() for name in ("success.md", "success.svg")]
+    anew = tmp_path / "anew"
+    assert printed("success.py", "--page", str(tmp_path / "success.json"), "--out", str(anew)) == [again[-1]]
+    assert [(anew / name).read_bytes() for name in ("success.md", "success.svg")] == written

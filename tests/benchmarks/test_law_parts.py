@@ -29,7 +29,6 @@ def test_without_a_part_all_still_runs_and_afterwards_it_is_back(part: str) -> N
     ("spacing of starts after a refused burst", "random-85", 300),
     ("waits between probes grow", "A-nohint", 100),
     ("no burst when a gate opens", "random-135", 300),
-    ("what was delivered is not forgotten while a gate is shut", "C-nora", 2000),
 ])
 def test_a_part_makes_a_difference_where_it_is_meant_to(part: str, server: str, items: int) -> None:
     whole = simulate(server, seed=1, items=items)

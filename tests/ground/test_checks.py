@@ -39,6 +39,7 @@ def test_a_number_too_large_for_a_float_is_refused() -> None:
     ({"above": 0}, 1e-300, 0, "above 0"),
     ({"least": 0}, 0, -1e-300, "at least 0"),
     ({"most": 1}, 1, 1.0000001, "at most 1"),
+    ({"below": 1}, 0.9999999, 1, "below 1"),
 ])
 def test_bounds_hold_at_their_very_edge(bounds: dict[str, float], inside: float, outside: float, words: str) -> None:
     assert checks.number("share", inside, **bounds) == inside
@@ -52,6 +53,14 @@ def test_both_bounds_and_the_unit_are_named() -> None:
     with pytest.raises(ConfigError) as refused:
         checks.number("seconds", 11, above=0, most=10, unit="seconds")
     assert refused.value.allowed == "a finite number of seconds above 0 and at most 10"
+
+
+def test_a_number_without_end_passes_where_it_is_allowed() -> None:
+    assert checks.number("end", math.inf, above=0, endless=True) == math.inf
+    for value in (math.nan, -math.inf, 0, "x"):
+        with pytest.raises(ConfigError) as refused:
+            checks.number("end", value, above=0, unit="seconds", endless=True)
+        assert refused.value.allowed == "a number, or infinity, of seconds above 0"
 
 
 def test_an_optional_number_may_be_none_and_is_checked_where_it_is_not() -> None:

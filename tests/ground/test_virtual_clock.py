@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llm_guard import clock as seam
-from llm_guard.clock.virtual import Deadlock, Stalled, VirtualClock
+from llm_guard.clock.virtual import ClockClosed, Deadlock, Stalled, TimeUp, VirtualClock
 
 
 def test_time_jumps_and_sleepers_wake_in_order() -> None:
@@ -169,3 +169,55 @@ def test_hundreds_of_threads_pass_the_baton() -> None:
         done.wait()
         assert clock.now() == pytest.approx(10 * (0.1 + 299 / 1000))
         assert clock.switches >= 3000
+
+
+def test_time_does_not_pass_its_end() -> None:
+    woken: list[float] = []
+    unwound: list[type[BaseException]] = []
+    with VirtualClock(until=10.0) as clock:
+        def tries_for_ever() -> None:
+            try:
+                while True:
+                    try:
+                        clock.sleep(3.0)
+                        woken.append(clock.now())
+                    except Exception:  # as loops do that try again whatever it was
+                        pass
+            except BaseException as error:
+                unwound.append(type(error))
+                raise
+
+        clock.spawn(tries_for_ever, "tries for ever")
+        clock.sleep(10.0)  # just at the end is in time
+        with pytest.raises(TimeUp, match="after 10 s threads are still at work") as up:
+            clock.sleep(1.0)
+    assert "tries_for_ever" in str(up.value)
+    assert woken == [3.0, 6.0, 9.0]
+    assert unwound == [ClockClosed]
+
+
+def test_its_end_may_be_set_later_and_what_is_over_by_then_is_let_be() -> None:
+    with VirtualClock() as clock:
+        clock.until = 5.0
+        clock.sleep(5.0)
+        assert clock.waiter().wait(0.0) is False
+    assert clock.now() == 5.0
+
+
+def test_giving_up_ends_all() -> None:
+    with VirtualClock() as clock:
+        clock.spawn(lambda: clock.give_up("enough"), "gives up")
+        with pytest.raises(TimeUp, match=r"^enough:\n"):
+            clock.sleep(1.0)
+
+
+def test_it_knows_its_threads() -> None:
+    known: list[bool] = []
+    with VirtualClock() as clock:
+        assert clock.has_this_thread()
+        other = threading.Thread(target=lambda: known.append(clock.has_this_thread()))
+        other.start()
+        other.join()
+        clock.spawn(lambda: known.append(clock.has_this_thread()), "its own")
+        clock.sleep(1.0)
+    assert known == [False, True]

@@ -8,6 +8,7 @@ import contextvars
 import gc
 import itertools
 import pickle
+import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +92,11 @@ def _check_results(results: list[Result[int, int]], count: int, fails: set[int],
             assert (result.error, result.value) == (None, -result.index)
 
 
+def room(workers: int, buffer: int | None, ordered: bool) -> int:
+    """How many results may wait."""
+    return (8 * workers if ordered else workers) if buffer is None else buffer
+
+
 durations_of_calls = st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.0, 3.0, 20.0]), max_size=30)
 sizes = st.integers(1, 5)
 buffers = st.none() | st.integers(0, 6)
@@ -102,7 +108,7 @@ buffers = st.none() | st.integers(0, 6)
 def test_all_that_may_run_runs_and_nothing_more(durations: list[float], workers: int, buffer: int | None,
                                                 ordered: bool, fails: set[int], seed: int) -> None:
     """The consumer and the input are quick: whenever time passes, everything stands as far as it can."""
-    log, count, ahead = Log(), len(durations), workers + (workers if buffer is None else buffer)
+    log, count, ahead = Log(), len(durations), workers + room(workers, buffer, ordered)
     results: list[Result[int, int]] = []
     with VirtualClock(seed, shuffle=True) as time:
         function, items = _logged(time, log, ahead, durations, fails, [0.0] * count)
@@ -130,7 +136,7 @@ def test_whoever_is_slow_each_item_has_one_result(work: list[tuple[float, float,
                                                   buffer: int | None, ordered: bool, fails: set[int],
                                                   seed: int) -> None:
     """Of each item: how long the call takes, the input, the consumer."""
-    log, count, ahead = Log(), len(work), workers + (workers if buffer is None else buffer)
+    log, count, ahead = Log(), len(work), workers + room(workers, buffer, ordered)
     durations, input_waits, consumer_waits = ([times[place] for times in work] for place in range(3))
     results: list[Result[int, int]] = []
     with VirtualClock(seed, shuffle=True) as time:
@@ -184,6 +190,31 @@ def test_a_slow_head_holds_up_the_others_only_when_the_buffer_is_full() -> None:
         assert started == [*range(8), -1]
         assert [next(mapping) for _ in range(7)] == list(range(1, 8))
         assert time.now() == 100.0  # they had been waiting
+        mapping.close()
+
+
+def test_in_order_the_workers_hardly_ever_wait_for_a_slow_call_unless_they_are_told_to() -> None:
+    seconds = [random.Random(item).lognormvariate(0, 0.8) for item in range(1000)]
+
+    def takes(**options: Any) -> float:
+        with VirtualClock() as time:
+            for _ in map_with_backpressure(lambda item: time.sleep(seconds[item]), range(1000), workers=16, **options):
+                pass
+            return time.now()
+
+    unordered = takes(ordered=False)
+    assert takes() < 1.1 * unordered
+    assert takes(buffer=16) > 1.4 * unordered
+
+
+@pytest.mark.parametrize(("ordered", "ahead"), [(True, 27), (False, 6)])
+def test_by_default_it_is_so_far_ahead_of_a_consumer_that_takes_its_time(ordered: bool, ahead: int) -> None:
+    pulled = itertools.count()
+    with VirtualClock() as time:
+        mapping = map_with_backpressure(lambda item: item, pulled, workers=3, ordered=ordered)
+        next(mapping)
+        time.sleep(100)
+        assert next(pulled) == ahead
         mapping.close()
 
 

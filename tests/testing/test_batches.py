@@ -15,7 +15,7 @@ from llm_guard.state.leak import CATCH_UP, Leak
 from llm_guard.state.limiter import LimitGate
 from llm_guard.state.pace import Pace, Start
 from llm_guard.testing.server import Scenario, best_time, scenario
-from llm_guard.testing.simulation import Run, simulate
+from llm_guard.testing.simulation import Run, Strategy, simulate
 from llm_guard.testing.virtual_server import outcome_of
 
 ITEMS, THREADS, LIMIT = 3000, 64, 48
@@ -69,7 +69,7 @@ def five(server: Scenario) -> Stack:
 
 
 def run(name: str, seed: int, guard: Stack) -> Run:
-    return simulate(name, lambda setting: guard, seed=seed, items=ITEMS, threads=THREADS)
+    return simulate(name, Strategy(lambda setting: guard), seed=seed, items=ITEMS, threads=THREADS)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -106,8 +106,8 @@ def test_all_are_answered_with_few_calls_and_in_little_time(name: str, seed: int
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_same_seed_gives_the_same_trace(name: str) -> None:
-    first, second, other = (simulate(name, lambda setting: five(setting.scenario), seed=seed, items=400, shuffle=True)
-                            for seed in (3, 3, 4))
+    client = Strategy(lambda setting: five(setting.scenario))
+    first, second, other = (simulate(name, client, seed=seed, items=400, shuffle=True) for seed in (3, 3, 4))
     assert (first.items, first.called_at, first.server) == (second.items, second.called_at, second.server)
     assert first.seconds == second.seconds
     assert first.called_at != other.called_at

@@ -6,10 +6,6 @@ why the simulated one is as fast as the real one.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,6 +13,7 @@ import requests
 
 from llm_guard import map_with_backpressure, ramp_up, retry, stack, timeout
 from llm_guard.llm import huggingface
+from llm_guard.testing.cold_server import cold_server_process
 from llm_guard.testing.server import SCENARIOS
 from llm_guard.testing.simulation import simulate
 
@@ -35,21 +32,8 @@ class Seen(NamedTuple):
     refused: int
 
 
-@contextmanager
-def started(scenario: str, speed: float, seed: int) -> Iterator[str]:
-    """The URL of a server in a process of its own, so that it does not share the client's lock."""
-    command = [sys.executable, "-m", "llm_guard.testing.cold_server", "--scenario", scenario, "--speed", str(speed),
-               "--seed", str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
 def over_http(scenario: str, speed: float, items: int, seed: int) -> Seen:
-    with started(scenario, speed, seed) as url:
+    with cold_server_process(scenario, speed=speed, seed=seed) as url:
         call = huggingface("org/model", url=url)
         ask = stack(ramp_up(), retry(), timeout(SCENARIOS[scenario].timeout / speed))(call)
 

@@ -87,7 +87,7 @@ def test_drawn_servers_can_be_finished() -> None:
         assert best_time(server, seed, items=100) > 0
 
 
-@pytest.mark.parametrize("name", ["Z", "random-", "random-x", ""])
+@pytest.mark.parametrize("name", ["Z", "random-", "random-x", "", "random-" + 5000 * "9"])
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="scenario"):
         scenario(name)

@@ -24,6 +24,7 @@ from llm_guard.testing.simulation import (
     Run,
     ServerCall,
     Setting,
+    Strategy,
     recommended,
     simulate,
 )
@@ -32,24 +33,21 @@ from llm_guard.testing.virtual_server import ServerFailed, ServerRefused, outcom
 STEADY = Scenario("steady", slots=4, median=1.0, sigma=0.0, items=12)
 
 
-def plain(setting: Setting) -> Client:
+def plain(call: ServerCall) -> Call:
     """Nothing around the call."""
-    return lambda call: call
+    return call
 
 
-def stubborn(setting: Setting) -> Client:
+def stubborn(call: ServerCall) -> Call:
     """A decorator as a user may write it: again after each refusal, a second later."""
-    def client(call: ServerCall) -> Call:
-        def through(item: object) -> str:
-            while True:
-                try:
-                    return call(item, setting.timeout)
-                except (ServerRefused, ServerFailed):
-                    clock.current().sleep(1.0)
+    def through(item: object) -> str:
+        while True:
+            try:
+                return call(item)
+            except (ServerRefused, ServerFailed):
+                clock.current().sleep(1.0)
 
-        return through
-
-    return client
+    return through
 
 
 def figures(run: Run) -> tuple[object, ...]:
@@ -63,7 +61,8 @@ def figures(run: Run) -> tuple[object, ...]:
                                   {"workload": Arrivals([0.2 * number for number in range(100)])}],
                          ids=["batch of three clients", "noise", "online"])
 def test_the_same_arguments_give_the_same_run_and_another_seed_another(more: dict[str, Any], shuffle: bool) -> None:
-    arguments: dict[str, Any] = {"scenario": "A", "items": 100, "shuffle": shuffle, **more}
+    arguments: dict[str, Any] = {"scenario": "A", "shuffle": shuffle, **({} if "workload" in more else {"items": 100}),
+                                 **more}
     first, again, other = (simulate(seed=seed, **arguments) for seed in (5, 5, 6))
     assert first == again
     assert figures(first) != figures(other)
@@ -92,9 +91,7 @@ def test_a_look_at_the_paces_changes_nothing_else() -> None:
 
 
 def test_samples_of_several_paces_are_their_sum() -> None:
-    def at_most(setting: Setting) -> Client:
-        return stack(ramp_up(start=2.0, ceiling=2.0), retry())
-
+    at_most = stack(ramp_up(start=2.0, ceiling=2.0), retry())
     samples = simulate("E", at_most, items=30, clients=3, sample_every=1.0).samples
     assert samples[0].rate == pytest.approx(6.0)
     assert samples[0].window == 12.0
@@ -111,13 +108,13 @@ def test_each_item_is_answered_once_with_its_own_answer() -> None:
     assert list(run.called_at) == sorted(run.called_at)
 
 
-@pytest.mark.parametrize("workload", ["batch", Arrivals([0.0, 0.5])], ids=["batch", "online"])
-def test_a_client_that_mixes_answers_up_is_found(workload: str | Arrivals) -> None:
-    def mixes(setting: Setting) -> Client:
-        return lambda call: lambda item: call(1 - item) if isinstance(item, int) else ""
+@pytest.mark.parametrize("workload", [{"items": 2}, {"workload": Arrivals([0.0, 0.5])}], ids=["batch", "online"])
+def test_a_client_that_mixes_answers_up_is_found(workload: dict[str, Any]) -> None:
+    def mixes(call: ServerCall) -> Call:
+        return lambda item: call(1 - item) if isinstance(item, int) else ""
 
     with pytest.raises(AssertionError, match="the answer of another"):
-        simulate(STEADY, mixes, workload=workload, items=2)
+        simulate(STEADY, mixes, **workload)
 
 
 def test_a_batch_has_as_many_threads_as_it_is_given() -> None:
@@ -148,6 +145,7 @@ def test_answers_after_the_deadline_do_not_count_and_a_stack_is_told_of_it() -> 
     assert simulate(STEADY, plain, workload=Arrivals(at_once, deadline=None)).answered == 12
     told: list[Setting] = []
 
+    @Strategy
     def guarded(setting: Setting) -> Client:
         told.append(setting)
         return recommended(setting)
@@ -189,7 +187,7 @@ def test_a_client_is_any_decorator() -> None:
 
 def test_a_stack_is_told_how_to_read_the_server_unless_it_says_how() -> None:
     limited = replace(STEADY, limit=BucketLimit(rate=2.0, burst=1.0))
-    assert simulate(limited, lambda setting: stack(ramp_up(), retry(attempts=1))).success == 1.0
+    assert simulate(limited, stack(ramp_up(), retry(attempts=1))).success == 1.0
 
     read: list[object] = []
 
@@ -197,7 +195,7 @@ def test_a_stack_is_told_how_to_read_the_server_unless_it_says_how() -> None:
         read.append(end)
         return Kind.FAILURE if isinstance(end, ServerRefused) else outcome_of(end)
 
-    run = simulate(limited, lambda setting: stack(ramp_up(), retry(attempts=1), classify=all_failures))
+    run = simulate(limited, stack(ramp_up(), retry(attempts=1), classify=all_failures))
     assert run.success < 1.0
     assert len(read) >= len(run.called_at)
 
@@ -205,6 +203,7 @@ def test_a_stack_is_told_how_to_read_the_server_unless_it_says_how() -> None:
 def test_a_client_is_told_what_it_calls() -> None:
     told: list[Setting] = []
 
+    @Strategy
     def listens(setting: Setting) -> Client:
         told.append(setting)
         return recommended(setting)
@@ -217,6 +216,7 @@ def test_a_client_is_told_what_it_calls() -> None:
 def test_several_clients_have_a_state_each_and_share_the_items_evenly() -> None:
     policies: list[RampUp] = []
 
+    @Strategy
     def own(setting: Setting) -> Client:
         policies.append(ramp_up())
         return stack(policies[-1], retry(), timeout(setting.timeout))
@@ -230,6 +230,12 @@ def test_several_clients_have_a_state_each_and_share_the_items_evenly() -> None:
     # The first is over before the second comes: what it learned is its own.
     alone = simulate("E", items=34, threads=5)
     assert [item.ended for item in run.items if item.client == 0][:5] == [item.ended for item in alone.items][:5]
+
+
+def test_clients_may_come_days_apart() -> None:
+    run = simulate(STEADY, clients=3, apart=200_000.0)
+    assert run.success == 1.0
+    assert run.seconds > 400_000
 
 
 def test_online_requests_go_to_the_clients_in_turn() -> None:
@@ -256,8 +262,12 @@ def test_a_server_that_is_so_many_times_as_fast() -> None:
 @pytest.mark.parametrize(("named", "arguments"), [
     ("scenario", {"scenario": "Z"}), ("workload", {"workload": "burst"}), ("workload", {"workload": 3}),
     ("clients", {"clients": 0}), ("clients", {"clients": True}), ("threads", {"threads": 0}), ("items", {"items": 0}),
-    ("items", {"items": "ten"}), ("noise", {"noise": 2}), ("noise", {"noise": -0.1}), ("apart", {"apart": -1}),
-    ("sample_every", {"sample_every": 0}), ("speed", {"speed": 0}),
+    ("items", {"items": "ten"}), ("noise", {"noise": 1}), ("noise", {"noise": -0.1}), ("apart", {"apart": -1}),
+    ("apart", {"apart": 1.0}), ("clients", {"clients": 13}), ("seed", {"seed": 0.5}), ("until", {"until": 0}),
+    ("sample_every", {"sample_every": 0}), ("sample_every", {"sample_every": 1e-6}), ("speed", {"speed": 0}),
+    ("items", {"items": 3, "workload": "ramp"}), ("threads", {"threads": 3, "workload": "spike"}),
+    ("apart", {"apart": 3.0, "clients": 2, "workload": Arrivals([0.0])}),
+    ("instants", {"workload": Arrivals(iter([0.0]))}), ("instants", {"workload": Arrivals("12")}),
     ("instants", {"workload": Arrivals([2.0, 1.0])}), ("instants", {"workload": Arrivals([-1.0])}),
     ("instants", {"workload": Arrivals([float("nan")])}), ("deadline", {"workload": Arrivals([0.0], deadline=0.0)}),
 ], ids=str)
@@ -272,7 +282,7 @@ def test_a_policy_of_the_stack_may_say_how_the_server_is_read() -> None:
         return outcome_of(end)
 
     asked: list[object] = []
-    run = simulate("E", lambda setting: stack(ramp_up(), retry(classify=read)), items=20)
+    run = simulate("E", stack(ramp_up(), retry(classify=read)), items=20)
     assert run.answered == len(asked) == 20
 
 
@@ -285,7 +295,7 @@ class Stuck(Stack):
 
 def test_a_deadlock_of_the_clients_is_told_also_while_the_paces_are_looked_at() -> None:
     with pytest.raises(Deadlock):
-        simulate("E", lambda setting: Stuck((ramp_up(),), outcome_of), items=2, sample_every=1000.0)
+        simulate("E", Strategy(lambda setting: Stuck((ramp_up(),), outcome_of)), items=2, sample_every=1000.0)
 
 
 def test_named_traffic_is_as_fast_as_the_server() -> None:

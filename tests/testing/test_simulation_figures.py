@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -106,3 +107,22 @@ def test_the_table() -> None:
     online = Summary.of([made([answered()], workload="spike", best=1.0, calls=1)])
     assert "| answers / best |" in markdown([online])
     assert row.as_dict()["calls"] == {"median": 3.0, "worst": 3.0}
+
+
+def test_why_items_were_not_answered_over_the_seeds() -> None:
+    other = Item(0, 0.0, 0.5, 1.0, 8, None, KeyError)
+    late = answered(ended=31.0)
+    runs = [made([answered(), failed(), other], deadline=30.0, workload="spike"),
+            made([failed(), failed(), late], deadline=30.0, workload="spike")]
+    assert runs[0].unanswered == {"TimeoutError": 1, "KeyError": 1}
+    row = Summary.of(runs)
+    assert list(row.unanswered.items()) == [("TimeoutError", 3), ("KeyError", 1), ("late", 1)]
+    assert row.reasons() == "E: not answered in 2 runs: 3 TimeoutError, 1 KeyError, 1 late"
+    assert Summary.from_dict(json.loads(json.dumps(row.as_dict()))).unanswered == row.unanswered
+    assert Summary.of([made([answered()])]).reasons() is None
+
+
+def test_figures_of_before_the_reasons_were_kept_can_be_read() -> None:
+    figures = Summary.of([made([answered()], calls=1)]).as_dict()
+    del figures["unanswered"]
+    assert Summary.from_dict(figures) == Summary.of([made([answered()], calls=1)])

@@ -239,7 +239,7 @@ def test_answers_and_errors_tell_what_is_left_where_the_server_does() -> None:
         assert pickle.loads(pickle.dumps(refused.value)).reset == refused.value.reset
         again = pickle.loads(pickle.dumps(last))
         assert (again, again.remaining, again.reset) == (last, last.remaining, last.reset)
-        failing = VirtualServer(replace(STEADY, limit=limit, noise=1.0))
+        failing = VirtualServer(replace(STEADY, limit=limit, noise=0.999_999))
         with pytest.raises(ServerFailed) as failed:
             failing.call("x")
         assert outcome_of(failed.value) == Outcome(Kind.FAILURE, remaining=3, reset=59.0)

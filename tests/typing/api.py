@@ -32,6 +32,7 @@ from llm_guard.policies.timeout import Timeout
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.stack import Stack
+from llm_guard.testing.simulation import Call, Run, ServerCall, Setting, Strategy, simulate
 
 # Bare and called forms keep the signature.
 
@@ -207,3 +208,30 @@ def after(error: Exception) -> float | None:
     if isinstance(error, CircuitOpen):
         return error.failure_rate
     return None
+
+
+# What can be the client of a simulation.
+
+assert_type(simulate("A", stack(ramp_up(), retry()), seed=1), Run)
+simulate("A", ramp_up())
+
+
+def a_decorator(call: ServerCall) -> Call:
+    return lambda item: call(item, timeout=3.0)
+
+
+@Strategy
+def a_strategy(setting: Setting) -> Stack:
+    return stack(ramp_up(), timeout(setting.timeout))
+
+
+def not_marked(setting: Setting) -> Stack:
+    return stack(timeout(setting.timeout))
+
+
+simulate("A", a_decorator)
+simulate("A", a_strategy)
+simulate("A", Strategy(not_marked))
+simulate("A", not_marked)  # type: ignore[arg-type]
+assert_type(stack(retry()).anew(), Stack)
+assert_type(ramp_up().anew(), RampUp)

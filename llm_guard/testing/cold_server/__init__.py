@@ -8,9 +8,13 @@ also when.
         requests.post(server.url + "/models/gpt2", json={"inputs": "hello"})
 
 In a process of its own: `python -m llm_guard.testing.cold_server --scenario A --speed 5` prints its URL and serves
-until it is interrupted.
+until it is interrupted. For the time of a block:
+
+    with cold_server_process("A", speed=5) as url:
+        requests.post(url + "/models/gpt2", json={"inputs": "hello"})
 """
 
+from llm_guard.testing.cold_server.process import cold_server_process
 from llm_guard.testing.cold_server.server import ColdServer, cold_server
 
-__all__ = ["ColdServer", "cold_server"]
+__all__ = ["ColdServer", "cold_server", "cold_server_process"]

@@ -75,24 +75,29 @@ class Listener(ThreadingTCPServer):
             super().handle_error(request, client_address)
 
 
+def check_options(scenario: Scenario, speed: float, noise: float | None, broken: float, port: int) -> Scenario:
+    """The scenario with that noise; ConfigError for options that cannot work."""
+    checks.number("speed", speed, above=0)
+    checks.number("broken", broken, least=0, most=1)
+    checks.whole("port", port, least=0, most=65535)
+    return scenario if noise is None else replace(scenario, noise=noise)
+
+
 class ColdServer:
     """An HTTP server that starts cold, listening as soon as it is made.
 
-    `scenario` is a name or a `Scenario`; `speed` divides all times and hints; `noise` is the share of 500s, if not the
-    scenario's own; `broken` the share of answers whose JSON is cut off; with `mixed_shapes` the text stands in a
-    different place from answer to answer. `port` 0 takes a free one. ConfigError for what cannot work.
+    `scenario` is a name or a `Scenario`; `speed` divides all times and hints; `noise` is the share of 500s, below 1, if
+    not the scenario's own; `broken` the share of answers whose JSON is cut off; with `mixed_shapes` the text stands in
+    a different place from answer to answer. `port` 0 takes a free one. ConfigError for what cannot work.
     """
 
     def __init__(self, scenario: str | Scenario = "A", *, speed: float = 1.0, seed: int = 0, noise: float | None = None,
                  broken: float = 0.0, mixed_shapes: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
-        settings = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
-        if noise is not None:
-            settings = replace(settings, noise=checks.number("noise", noise, least=0, most=1))
+        settings = check_options(scenario if isinstance(scenario, Scenario) else scenario_named(scenario), speed, noise,
+                                 broken, port)
         self._clock = SystemClock()
         model = VirtualServer(settings, seed, speed=speed, clock=self._clock)
-        share = checks.number("broken", broken, least=0, most=1)
-        address = (host, checks.whole("port", port, least=0, most=65535))
-        self._listener = Listener(address, model, seed, share, mixed_shapes)
+        self._listener = Listener((host, port), model, seed, broken, mixed_shapes)
         self._started = False
         self.url = f"http://{host}:{self._listener.server_address[1]}"
 

@@ -1,7 +1,9 @@
 """The yardstick: what a sender would reach that knows at every moment whether the server would serve one more.
 
-It looks every 20 ms and whenever something ends. Nobody can do so in earnest; a strategy's time is told as a multiple
-of this sender's. What a used-up quota leaves over is dropped: its batch ends with the last call that was accepted.
+It looks every 20 ms (after 200 s without an answer: each 10,000th of that time) and whenever something ends. Nobody
+can do so in earnest; a strategy's time is told as a multiple of this sender's. What a used-up quota leaves over is
+dropped: its batch ends with the last call that was accepted. A server of which not even this sender gets an answer is
+a ConfigError.
 """
 
 from __future__ import annotations
@@ -12,11 +14,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llm_guard.errors import ConfigError
 from llm_guard.testing.server.model import REFUSAL_SECONDS, ServerModel
 from llm_guard.testing.server.scenarios import server_random
 from llm_guard.testing.server.settings import Scenario
 
 _LOOK = 0.02
+_LOOKS = 10_000
+# Without an answer after so many calls or seconds of asking there will be none.
+_MOST_CALLS = 2_000
+_MOST_SECONDS = 200_000.0  # more than two days: a quota may come back each day
 
 
 def best_time(scenario: Scenario, seed: int, items: int | None = None, threads: int = 64) -> float:
@@ -47,6 +54,8 @@ class _Sender:
         self._needs = min(8.0, 2.5 * model.scenario.mean_service)  # with less time left a call is not worth making
         self._sent = 0
         self._answered = 0
+        self._sent_in_vain = 0  # since the last answer
+        self._waits_since = 0.0  # the last answer, or the first request after a time without any
 
     def send(self, requests: Sequence[tuple[float, float]]) -> tuple[int, float]:
         """Sends all; how many were answered in time, and when it was over."""
@@ -59,6 +68,13 @@ class _Sender:
             self._start(now)
             if not (coming or self._todo or self._flying):
                 return self._answered, now
+            if not (self._todo or self._flying):
+                self._waits_since = coming[0][0]
+            elif self._sent_in_vain > _MOST_CALLS or now - self._waits_since > _MOST_SECONDS:
+                scenario = self._model.scenario
+                raise ConfigError("scenario", scenario.name, "a server that answers: of this one not even a sender "
+                                  f"that knows its state got an answer in {now - self._waits_since:.0f} s and "
+                                  f"{self._sent_in_vain} calls. See to its noise, its timeout and its limits")
             now = self._next(now, coming[0][0] if coming else math.inf)
 
     def _end(self, now: float) -> None:
@@ -66,6 +82,7 @@ class _Sender:
             flight = self._flying.pop(call, None)
             if flight is not None and ok:
                 self._answered += at <= flight.request[1]
+                self._sent_in_vain, self._waits_since = 0, now
             elif flight is not None:
                 self._todo.appendleft(flight.request)
         while self._given_up and self._given_up[0][0] <= now:
@@ -83,6 +100,7 @@ class _Sender:
             if not wakes and not self._model.would_serve(now):
                 break
             self._sent += 1
+            self._sent_in_vain += 1
             patience = now + self._model.scenario.timeout
             if self._model.arrive(now, self._sent) is not None:
                 patience = now + REFUSAL_SECONDS
@@ -92,5 +110,5 @@ class _Sender:
     def _next(self, now: float, arrival: float) -> float:
         at = min(arrival, self._model.next_event() or math.inf, self._given_up[0][0] if self._given_up else math.inf)
         if self._todo and len(self._flying) < self._threads:
-            at = min(at, now + _LOOK)
+            at = min(at, now + max(_LOOK, (now - self._waits_since) / _LOOKS))
         return at

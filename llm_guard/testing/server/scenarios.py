@@ -82,7 +82,7 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
 def scenario(name: str) -> Scenario:
     """The scenario of that name; `random-<seed>` draws one. ConfigError where there is none."""
     kind, _, seed = name.partition("-") if isinstance(name, str) else ("", "", "")
-    if kind == "random" and seed.isdecimal():
+    if kind == "random" and seed.isdecimal() and len(seed) <= 100:
         return random_scenario(int(seed))
     checks.one_of("scenario", name, (*SCENARIOS, "random-<seed>"))
     return SCENARIOS[name]

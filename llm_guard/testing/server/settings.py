@@ -1,9 +1,16 @@
-"""What a server can be like: its settings as frozen values. Times in seconds from the server's first call."""
+"""What a server can be like: its settings as frozen values, checked as they are made (ConfigError).
+
+Times in seconds from the server's first call.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from llm_guard.checks import number, optional_number, whole
+from llm_guard.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,13 @@ class Load:
     holds: int = 0
     unload_after: float = 60.0
 
+    def __post_init__(self) -> None:
+        number("seconds", self.seconds, least=0, unit="seconds")
+        number("spread", self.spread, least=0, most=1)
+        number("estimate_absent", self.estimate_absent, least=0, most=1)
+        whole("holds", self.holds, least=0)
+        number("unload_after", self.unload_after, above=0, unit="seconds", endless=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
@@ -29,6 +43,12 @@ class Scaling:
     busy: float = 0.8
     after: float = 10.0
     takes: float = 15.0
+
+    def __post_init__(self) -> None:
+        whole("most", self.most, least=1)
+        number("busy", self.busy, above=0, most=1)
+        number("after", self.after, least=0, unit="seconds")
+        number("takes", self.takes, least=0, unit="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,15 @@ class BucketLimit:
     changes: tuple[tuple[float, float], ...] = ()
     remaining: bool = False
 
+    def __post_init__(self) -> None:
+        number("rate", self.rate, above=0, unit="calls a second")
+        number("burst", self.burst, least=1, unit="calls")
+        number("refused_cost", self.refused_cost, least=0, unit="calls")
+        number("floor", self.floor, most=0, unit="calls")
+        _check_order("changes", [at for at, _ in self.changes])
+        for _, rate in self.changes:
+            number("changes", rate, above=0, unit="calls a second")
+
 
 @dataclass(frozen=True, slots=True)
 class WindowLimit:
@@ -62,6 +91,13 @@ class WindowLimit:
     changes: tuple[tuple[float, int], ...] = ()
     remaining: bool = False
 
+    def __post_init__(self) -> None:
+        whole("calls", self.calls, least=1)
+        number("seconds", self.seconds, above=0, unit="seconds")
+        _check_order("changes", [at for at, _ in self.changes])
+        for _, calls in self.changes:
+            whole("changes", calls, least=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -74,6 +110,11 @@ class Quota:
     calls: int
     retry_after: float | None = None
     renews_after: float | None = None
+
+    def __post_init__(self) -> None:
+        whole("calls", self.calls, least=0 if self.renews_after is None else 1)
+        optional_number("retry_after", self.retry_after, least=0, unit="seconds")
+        optional_number("renews_after", self.renews_after, above=0, unit="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +131,13 @@ class GrowthLimit:
     retry_after: float | None = None
     told: bool = False
 
+    def __post_init__(self) -> None:
+        number("least", self.least, least=0, unit="calls")
+        number("factor", self.factor, above=0)
+        number("span", self.span, above=0, unit="seconds")
+        number("history", self.history, above=0, unit="seconds")
+        optional_number("retry_after", self.retry_after, least=0, unit="seconds")
+
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
@@ -97,6 +145,10 @@ class WarmUp:
 
     calls: int
     extra: float = 9.0
+
+    def __post_init__(self) -> None:
+        whole("calls", self.calls, least=1)
+        number("extra", self.extra, least=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +158,11 @@ class Spell:
     start: float
     end: float
     share: float = 0.0
+
+    def __post_init__(self) -> None:
+        number("start", self.start, least=0, unit="seconds")
+        number("end", self.end, above=self.start, unit="seconds", endless=True)
+        number("share", self.share, least=0, most=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +176,14 @@ class Wander:
     low: float = 0.2
     high: float = 1.0
 
+    def __post_init__(self) -> None:
+        number("mean", self.mean, above=0)
+        number("every", self.every, least=0.01, unit="seconds")
+        number("pull", self.pull, least=0, most=1)
+        number("noise", self.noise, least=0)
+        number("low", self.low, least=0)
+        number("high", self.high, least=self.low)
+
 
 @dataclass(frozen=True, slots=True)
 class Slow:
@@ -127,14 +192,19 @@ class Slow:
     share: float
     seconds: float
 
+    def __post_init__(self) -> None:
+        number("share", self.share, least=0, most=1)
+        number("seconds", self.seconds, above=0, unit="seconds")
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A kind of server, and the batch it is tried with.
 
     Service takes `median` x exp(N(0, `sigma`)); `slots` calls at once and replica; `queue` more wait, None without end.
-    A share `noise` of the calls ends in a 500. `lengths`: (share of the calls, how many times as long they take); the
-    rest takes its usual time. `timeout` is what a client allows an attempt, `items` how many calls a batch has.
+    A share `noise` of the calls, below 1, ends in a 500. `lengths`: (share of the calls, how many times as long they
+    take); the rest takes its usual time. `timeout` is what a client allows an attempt, `items` how many calls a batch
+    has.
     """
 
     name: str
@@ -156,6 +226,22 @@ class Scenario:
     timeout: float = 10.0
     items: int = 3000
     nominal: float | None = None  # calls a second to hold for its capacity, where its slots have no end
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError("name", self.name, "a text")
+        number("slots", self.slots, least=1, endless=True)
+        number("median", self.median, above=0, unit="seconds")
+        number("sigma", self.sigma, least=0, most=5)
+        if self.queue is not None:
+            whole("queue", self.queue, least=0)
+        number("noise", self.noise, least=0, below=1)
+        for _, factor in self.lengths:
+            number("lengths", factor, least=0)
+        number("lengths", sum(number("lengths", share, least=0) for share, _ in self.lengths), most=1 + 1e-9)
+        number("timeout", self.timeout, above=0, unit="seconds")
+        whole("items", self.items, least=1)
+        optional_number("nominal", self.nominal, above=0, unit="calls a second")
 
     @property
     def mean_service(self) -> float:
@@ -181,3 +267,9 @@ class Scenario:
             case WindowLimit(calls=calls, seconds=seconds):
                 return min(served, calls / seconds)
         return served
+
+
+def _check_order(parameter: str, instants: Sequence[float]) -> None:
+    before = 0.0
+    for at in instants:
+        before = number(parameter, at, least=before, unit="seconds")

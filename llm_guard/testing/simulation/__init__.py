@@ -5,12 +5,13 @@
     print(run.success, run.calls_per_answer, run.against_best, run.wait())
 
 `python -m llm_guard.testing.simulation A C --seeds 3 --plot out.svg` prints and draws the same. A client is anything
-that wraps the server's call: a `Stack`, or a decorator of your own.
+that wraps the server's call: a `Stack`, or a decorator of your own; a `Strategy` is told what it is to call.
 """
 
 from llm_guard.testing.simulation.client import Call, Client, ServerCall, Setting, Strategy, recommended
-from llm_guard.testing.simulation.run import Item, Run, Sample, jain
+from llm_guard.testing.simulation.run import Item, NoAnswer, Run, Sample, jain
 from llm_guard.testing.simulation.simulate import simulate
+from llm_guard.testing.simulation.story import Line
 from llm_guard.testing.simulation.summary import Spread, Summary, markdown
 from llm_guard.testing.simulation.workload import DEADLINE, Arrivals
 
@@ -20,6 +21,8 @@ __all__ = [
     "Call",
     "Client",
     "Item",
+    "Line",
+    "NoAnswer",
     "Run",
     "Sample",
     "ServerCall",

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from llm_guard import checks
 from llm_guard.errors import ConfigError
 from llm_guard.policies.ramp_up import ramp_up
 from llm_guard.policies.retry import retry
 from llm_guard.policies.timeout import timeout
 from llm_guard.runtime.guarded import Guarded
+from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.stack import Stack, stack
 from llm_guard.testing.server import Scenario
 from llm_guard.testing.virtual_server import outcome_of
@@ -27,7 +29,7 @@ class ServerCall(Protocol):
 
 #: From an item to its answer.
 Call = Callable[[object], str]
-#: What makes the server's call one that comes through. Its state is that of one client.
+#: What makes the server's call one that comes through: a `Stack`, a policy, or a decorator.
 Client = Callable[[ServerCall], Call]
 
 
@@ -53,23 +55,86 @@ class Setting:
         return self.scenario.capacity * self.speed
 
 
-#: Makes a client for a run.
-Strategy = Callable[[Setting], Client]
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """Makes a client for a run by `make`, from what it may know; a decorator that tells such a function from a client.
+
+        @Strategy
+        def mine(setting: Setting) -> Client:
+            return stack(ramp_up(), timeout(setting.timeout))
+    """
+
+    make: Callable[[Setting], Client]
+
+    def __post_init__(self) -> None:
+        checks.function("make", self.make, "a function from a Setting to a client")
+
+    def __call__(self, setting: Setting) -> Client:
+        return self.make(setting)
 
 
+@Strategy
 def recommended(setting: Setting) -> Stack:
     """The stack that the figures are for: a pace, a retry, and the scenario's timeout for each attempt."""
     return stack(ramp_up(), retry(), timeout(setting.timeout))
 
 
-def wrap(client: Client, call: ServerCall, setting: Setting) -> Call:
-    """The client's call. Where it is a stack that does not say how to read this server, it is told."""
-    if isinstance(client, Stack) and client.classify is None:
+_ALLOWED = ("a Stack, a decorator (a function from a call to a call), or a Strategy (a function from a Setting, "
+            "decorated with Strategy)")
+
+
+def check_client(client: object) -> None:
+    """ConfigError for what can neither be a client nor make one."""
+    if isinstance(client, Guarded):  # it guards its own function, and is no decorator
+        raise ConfigError("client", client, f"{_ALLOWED}; of a guarded function its `stack`")
+    if not isinstance(client, Strategy | Stack | Policy):
+        checks.function("client", client, _ALLOWED)
+
+
+def connect(client: Client | Strategy, call: ServerCall, setting: Setting) -> tuple[Call, tuple[Policy, ...]]:
+    """The call of one client, which has a state of its own, and the policies it goes through, where they can be seen.
+
+    A stack, or a policy, is taken as a pattern: the client has one with the same settings, as new. A strategy is asked,
+    and what it makes is used as it is. A decorator is applied. A stack that does not say how to read this server, also
+    one that a decorator put directly on the call, is told.
+    """
+    if isinstance(client, Strategy):
+        made = client(setting)
+        if isinstance(made, Strategy):
+            raise ConfigError("client", client, "a Strategy that makes a Stack or a decorator, not another Strategy")
+        check_client(made)
+    else:
+        made = client.anew() if isinstance(client, Stack | Policy) else client
+    if isinstance(made, Policy):
+        made = Stack((made,))
+    if isinstance(made, Stack):
+        wrapped: Call = _told_how_to_read(made)(call)
+    else:
+        wrapped = _decorated(made, call)
+    if not isinstance(wrapped, Guarded):
+        return wrapped, made.policies if isinstance(made, Stack) else ()
+    wrapped.stack = _told_how_to_read(wrapped.stack)
+    policies = wrapped.stack.policies
+    return wrapped if setting.deadline is None else wrapped.with_options(deadline=setting.deadline), policies
+
+
+def _decorated(client: Client, call: ServerCall) -> Call:
+    here = f"{_ALLOWED}; called with the server's call, as a decorator is, this one"
+    try:
+        wrapped = client(call)
+    except Exception as error:
+        raise ConfigError("client", client, f"{here} raised {type(error).__name__}: {error}") from error
+    if isinstance(wrapped, Strategy | Stack | Policy):
+        raise ConfigError("client", client, f"{here} returned a {type(wrapped).__name__}")
+    if not callable(wrapped):
+        raise ConfigError("client", client, f"{here} returned what is no function: {type(wrapped).__name__}")
+    return wrapped
+
+
+def _told_how_to_read(guard: Stack) -> Stack:
+    if guard.classify is None:
         try:
-            client = Stack(client.policies, outcome_of)
+            return Stack(guard.policies, outcome_of)
         except ConfigError:  # one of its policies says it
             pass
-    wrapped = client(call)
-    if setting.deadline is not None and isinstance(wrapped, Guarded):
-        return wrapped.with_options(deadline=setting.deadline)
-    return wrapped
+    return guard

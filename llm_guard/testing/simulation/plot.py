@@ -40,7 +40,8 @@ def save(runs: Sequence[Run], path: Path) -> None:
     for column, run in zip(grid.T, runs, strict=True):
         _draw(column, run)
     for axes in grid[:, 0]:
-        axes.legend(loc="best", frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best", frameon=False, fontsize=8)
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(path, dpi=120, metadata=metadata)
 
@@ -66,6 +67,9 @@ def _draw(column: Any, run: Run) -> None:
     pace.set_xlabel("seconds")
     if run.samples:
         _draw_pace(column, run.samples)
+    else:
+        pace.text(0.5, 0.5, "no pace to be seen", transform=pace.transAxes, ha="center", color=IN_FLIGHT)
+        pace.set_yticks([])
 
 
 def _draw_pace(column: Any, samples: Sequence[Sample]) -> None:

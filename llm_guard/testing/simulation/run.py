@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_guard.testing.server import Scenario
+from llm_guard.testing.simulation.story import Line
 from llm_guard.testing.virtual_server import Snapshot
+
+
+class NoAnswer(Exception):
+    """What a client returned is no answer of the server's: the word of a fallback, or a forgotten `return`."""
 
 
 @dataclass(slots=True)
@@ -46,7 +52,7 @@ class Run:
 
     `best`: what a sender would reach that knows the server's state at every instant: the seconds of a batch, the
     requests answered in time of online traffic. `deadline`: seconds in which an answer was of use, None in a batch.
-    `called_at`: when each call reached the server.
+    `called_at`: when each call reached the server. `story`: what the policies said of themselves, as in the log.
     """
 
     scenario: Scenario
@@ -59,6 +65,7 @@ class Run:
     called_at: tuple[float, ...]
     server: Snapshot
     samples: tuple[Sample, ...]
+    story: tuple[Line, ...] = ()
 
     @property
     def answered(self) -> int:
@@ -69,6 +76,13 @@ class Run:
     def success(self) -> float:
         """Share of the items that were answered."""
         return self.answered / max(1, len(self.items))
+
+    @property
+    def unanswered(self) -> dict[str, int]:
+        """Why the others were not: how many items by the class of their error, and "late" for an answer after the
+        deadline; the most frequent first."""
+        return dict(Counter("late" if item.error is None else item.error.__name__
+                            for item in self.items if not self._in_time(item)).most_common())
 
     @property
     def calls_per_answer(self) -> float:

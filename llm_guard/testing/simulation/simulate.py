@@ -8,120 +8,106 @@ from dataclasses import replace
 
 from llm_guard import checks, clock
 from llm_guard.clock.virtual import VirtualClock
+from llm_guard.errors import ConfigError
 from llm_guard.mapping.mapping import map_with_backpressure
-from llm_guard.policies.ramp_up import RampUp
-from llm_guard.runtime.stack import Stack
-from llm_guard.state.pace_story import OPEN
 from llm_guard.testing.server import Scenario, best_answers, best_time
 from llm_guard.testing.server import scenario as scenario_named
-from llm_guard.testing.simulation.client import Call, Client, Setting, Strategy, recommended, wrap
-from llm_guard.testing.simulation.run import Item, Run, Sample
+from llm_guard.testing.simulation.client import Call, Client, Setting, Strategy, check_client, connect, recommended
+from llm_guard.testing.simulation.plain_time import plain_time
+from llm_guard.testing.simulation.run import Run
+from llm_guard.testing.simulation.story import overheard
+from llm_guard.testing.simulation.watch import Watch
 from llm_guard.testing.simulation.workload import Arrivals, arrivals
-from llm_guard.testing.virtual_server import VirtualServer, answer_to
+from llm_guard.testing.virtual_server import VirtualServer
+
+THREADS = 64
+#: Seconds that a run may take beyond a hundred times the best one, and calls beyond some hundreds an item: a client
+#: that is not through then never will be.
+ENDLESS_SECONDS, ENDLESS_CALLS = 100_000.0, 100_000
 
 
-def simulate(scenario: str | Scenario, strategy: Strategy = recommended, *, workload: str | Arrivals = "batch",
-             seed: int = 0, items: int | None = None, threads: int = 64, noise: float | None = None, clients: int = 1,
-             apart: float = 0.0, sample_every: float | None = None, shuffle: bool = False, speed: float = 1.0) -> Run:
+def simulate(scenario: str | Scenario, client: Client | Strategy = recommended, *, workload: str | Arrivals = "batch",
+             seed: int = 0, items: int | None = None, threads: int | None = None, noise: float | None = None,
+             clients: int = 1, apart: float = 0.0, sample_every: float | None = None, shuffle: bool = False,
+             speed: float = 1.0, until: float | None = None) -> Run:
     """One run. The same arguments give the same run, to the last digit.
 
-    `strategy` makes a client; it is asked once for each of the `clients`, which begin `apart` seconds one after another
-    and share the items of a batch evenly, each on `threads` threads. `workload`: "batch", "ramp", "spike" or `Arrivals`
-    (of which each request goes to the clients in turn). `noise`: the share of calls that end in a 500, in place of the
-    scenario's. `sample_every`: seconds between two looks at the paces (None: none). `shuffle`: threads that could run
-    at the same instant do so in an order drawn from the seed. `speed`: how many times as fast the server is, and so
-    the traffic of a named workload.
+    `client`: a stack, a decorator of your own, or a `Strategy`, which is told what it is to call. Each of the `clients`
+    has a state of its own: a copy of the stack as new, or what the decorator or the strategy makes anew for it. They
+    begin `apart` seconds one after another and share the items of a batch evenly, each on `threads` threads (64).
+    `workload`: "batch", "ramp", "spike" or `Arrivals` (of which each request goes to the clients in turn). `noise`: the
+    share of calls that end in a 500, below 1, in place of the scenario's. `sample_every`: seconds between two looks at
+    the paces (None: none). `shuffle`: threads that could run at the same instant do so in an order drawn from the seed.
+    `speed`: how many times as fast the server is, and so the traffic of a named workload.
+
+    A client waits by `clock.current().sleep` or `time.sleep`. A bug of its own (a TypeError, say) is raised at once;
+    other errors are counted (`Run.unanswered`). `until`: seconds after which a client that is not through is given up,
+    as `TimeUp` (None: 100,000 and a hundred times the best); one that blocks otherwise is `Stalled`. ConfigError for
+    what cannot work, also for a server of which nobody could get an answer.
     """
-    server_kind = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
+    kind = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
     if noise is not None:
-        server_kind = replace(server_kind, noise=checks.number("noise", noise, least=0, most=1))
-    checks.whole("clients", clients, least=1)
-    checks.whole("threads", threads, least=1)
-    checks.number("apart", apart, least=0, unit="seconds")
-    checks.optional_number("sample_every", sample_every, above=0, unit="seconds")
-    if items is not None:
-        checks.whole("items", items, least=1)
-    requests = arrivals(workload, server_kind, seed, speed)
-    count = len(requests.instants) if requests else items if items is not None else server_kind.items
-    setting = Setting(server_kind, threads, requests.deadline if requests else None, speed)
-    with VirtualClock(seed, shuffle=shuffle) as time:
-        watch = _Watch(VirtualServer(server_kind, seed, speed=speed), count, clients)
-        made = [strategy(setting) for _ in range(clients)]
-        calls = [wrap(client, watch.call, setting) for client in made]
+        kind = replace(kind, noise=noise)
+    check_client(client)
+    checks.whole("seed", seed, least=0)
+    checks.number("speed", speed, above=0)
+    checks.optional_number("sample_every", sample_every, least=0.001, unit="seconds")
+    checks.optional_number("until", until, above=0, unit="seconds")
+    requests = arrivals(workload, kind, seed, speed)
+    count = _count(kind, requests, items, threads, clients, apart)
+    at_once = THREADS if threads is None else threads
+    setting = Setting(kind, at_once, requests.deadline if requests else None, speed)
+    with VirtualClock(seed, shuffle=shuffle) as time, plain_time(time), overheard(time) as story:
+        watch = Watch(VirtualServer(kind, seed, speed=speed), count, clients)
+        connected = [connect(client, watch.call_of(number), setting) for number in range(clients)]
+        best = _best(kind, seed, requests, count, at_once * clients, speed)
+        watch.most_calls = ENDLESS_CALLS + 300 * count
+        last = (clients - 1) * apart if requests is None else max(requests.instants, default=0.0)
+        time.until = until or last + ENDLESS_SECONDS + (100 * best if requests is None else 0.0)
         if sample_every is not None:
-            time.spawn(lambda: watch.sample(made, sample_every), "samples")
+            policies = [policy for _, policies in connected for policy in policies]
+            time.spawn(lambda: watch.sample(policies, sample_every), "samples")
+        calls = [call for call, _ in connected]
         if requests is None:
-            _run_batch(watch, calls, threads, apart)
+            _run_batch(watch, calls, at_once, apart)
         else:
             _run_online(watch, calls, requests)
         seconds = time.now()
         seen = watch.server.stats()
-    if requests is None:
-        best = best_time(server_kind, seed, count, threads * clients) / speed
-    else:
-        deadline = math.inf if requests.deadline is None else requests.deadline
-        best = best_answers(server_kind, seed, [at * speed for at in requests.instants], deadline * speed)
     name = workload if isinstance(workload, str) else "arrivals"
-    return Run(server_kind, name, seed, setting.deadline, best, seconds, tuple(watch.items), tuple(watch.called_at),
-               seen, tuple(watch.samples))
+    return Run(kind, name, seed, setting.deadline, best, seconds, tuple(watch.items), tuple(watch.called_at), seen,
+               tuple(watch.samples), tuple(story))
 
 
-#: Seconds without a call after which the paces are no longer looked at.
-LULL = 10_000.0
+def _count(kind: Scenario, requests: Arrivals | None, items: int | None, threads: int | None, clients: int,
+           apart: float) -> int:
+    """How many items there are."""
+    checks.whole("clients", clients, least=1)
+    checks.number("apart", apart, least=0, unit="seconds")
+    if requests is not None:
+        for name, value in (("items", items), ("threads", threads), ("apart", apart or None)):
+            if value is not None:
+                raise ConfigError(name, value, "only for a batch: online traffic says itself when requests come, and "
+                                               "has a thread for each")
+        return len(requests.instants)
+    if apart and clients == 1:
+        raise ConfigError("apart", apart, "only with several clients")
+    if threads is not None:
+        checks.whole("threads", threads, least=1)
+    count = kind.items if items is None else checks.whole("items", items, least=1)
+    if clients > count:
+        raise ConfigError("clients", clients, f"at most as many as there are items, {count}")
+    return count
 
 
-class _Watch:
-    """Stands between the clients and the server, and writes down what passes."""
-
-    def __init__(self, server: VirtualServer, count: int, clients: int) -> None:
-        self.server = server
-        self.items = [Item(client=index % clients) for index in range(count)]
-        self.called_at: list[float] = []
-        self.samples: list[Sample] = []
-
-    def call(self, item: object, /, timeout: float | None = None) -> str:
-        now = clock.current().now()
-        assert isinstance(item, int)
-        self.items[item].called = now
-        self.items[item].calls += 1
-        self.called_at.append(now)
-        return self.server.call(item, timeout)
-
-    def work(self, call: Call, index: int) -> None:
-        """Has one item answered by a client, and writes down what came of it."""
-        item = self.items[index]
-        now = clock.current().now
-        item.offered = now()
-        try:
-            answer = call(index)
-            assert answer == answer_to(index), "an item got the answer of another"
-            item.answer = answer
-        except Exception as error:
-            if isinstance(error, AssertionError):
-                raise
-            item.error = type(error)
-        item.ended = now()
-
-    def sample(self, clients: list[Client], every: float) -> None:
-        """Looks at the paces as long as the clock runs."""
-        policies = [policy for client in clients if isinstance(client, Stack)
-                    for policy in client.policies if isinstance(policy, RampUp)]
-        time = clock.current()
-        seen, seen_at = 0, 0.0
-        while policies:
-            if len(self.called_at) > seen:
-                seen, seen_at = len(self.called_at), time.now()
-            if time.now() - seen_at > LULL:
-                return  # else a deadlock of the clients would go on for ever
-            paces = [policy.statistics().pace for policy in policies]
-            rates = [pace.rate for pace in paces if pace.rate is not None]
-            self.samples.append(Sample(time.now(), sum(pace.window for pace in paces),
-                                       sum(rates) if len(rates) == len(paces) else None,
-                                       all(pace.gate_in > 0 or pace.state not in OPEN for pace in paces)))
-            time.sleep(every)
+def _best(kind: Scenario, seed: int, requests: Arrivals | None, count: int, threads: int, speed: float) -> float:
+    if requests is None:
+        return best_time(kind, seed, count, threads) / speed
+    deadline = math.inf if requests.deadline is None else requests.deadline
+    return best_answers(kind, seed, [at * speed for at in requests.instants], deadline * speed)
 
 
-def _run_batch(watch: _Watch, calls: list[Call], threads: int, apart: float) -> None:
+def _run_batch(watch: Watch, calls: list[Call], threads: int, apart: float) -> None:
     def batch(client: int, call: Call) -> Callable[[], None]:
         def run() -> None:
             clock.current().sleep(client * apart)
@@ -134,9 +120,9 @@ def _run_batch(watch: _Watch, calls: list[Call], threads: int, apart: float) -> 
     _run_all([batch(client, call) for client, call in enumerate(calls)])
 
 
-def _run_online(watch: _Watch, calls: list[Call], requests: Arrivals) -> None:
+def _run_online(watch: Watch, calls: list[Call], requests: Arrivals) -> None:
     time = clock.current()
-    all_ended = time.waiter()
+    over = time.waiter()
     left = len(watch.items)
     wrong: list[BaseException] = []
 
@@ -145,27 +131,30 @@ def _run_online(watch: _Watch, calls: list[Call], requests: Arrivals) -> None:
             nonlocal left
             try:
                 watch.work(calls[watch.items[index].client], index)
-            except AssertionError as error:
+            except Exception as error:  # a bug of the client's: the first one ends the run
                 wrong.append(error)
+                over.set()
             left -= 1
             if not left:
-                all_ended.set()
+                over.set()
 
         return run
 
     for index, at in enumerate(requests.instants):
         time.sleep(at - time.now())
+        if wrong:
+            break
         time.spawn(request(index), "request")
     if watch.items:
-        all_ended.wait()
+        over.wait()
     if wrong:
         raise wrong[0]
 
 
 def _run_all(jobs: list[Callable[[], None]]) -> None:
-    """Runs them at once, and returns when all have ended."""
+    """Runs them at once, and returns when all have ended; raises the first error."""
     if len(jobs) == 1:
         return jobs[0]()
-    for _ in map_with_backpressure(lambda job: job(), jobs, workers=len(jobs)):
+    for _ in map_with_backpressure(lambda job: job(), jobs, workers=len(jobs), ordered=False):
         pass
     return None

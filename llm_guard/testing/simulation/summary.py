@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -30,7 +31,7 @@ class Summary:
     `success`: share of the items answered (in time, where they had a deadline). `calls`: calls per answer.
     `against_best`: of a batch the time as a multiple of the best one, of online traffic the answers as a share of the
     best number. `wait`: the 99th percentile of the seconds that an item waited for its last call. `fairness`: Jain's
-    index.
+    index. `unanswered`: why items were not answered, and how many of all runs together, as in `Run.unanswered`.
     """
 
     scenario: str
@@ -41,6 +42,7 @@ class Summary:
     against_best: Spread
     wait: Spread
     fairness: Spread
+    unanswered: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Summary:
@@ -51,19 +53,27 @@ class Summary:
             calls=Spread.of([run.calls_per_answer for run in runs], more_is_worse=True),
             against_best=Spread.of([run.against_best for run in runs], more_is_worse=first.workload == "batch"),
             wait=Spread.of([run.wait() for run in runs], more_is_worse=True),
-            fairness=Spread.of([run.fairness() for run in runs], more_is_worse=False))
+            fairness=Spread.of([run.fairness() for run in runs], more_is_worse=False),
+            unanswered=dict(sum((Counter(run.unanswered) for run in runs), Counter[str]()).most_common()))
 
     def as_dict(self) -> dict[str, object]:
         """For JSON, which knows no number without end: None stands for one."""
         return {name: {part: number if math.isfinite(number) else None for part, number in value.items()}
                 if isinstance(value, dict) else value for name, value in asdict(self).items()}
 
+    def reasons(self) -> str | None:
+        """A line on what was not answered, and why; None where all was."""
+        if not self.unanswered:
+            return None
+        why = ", ".join(f"{number} {reason}" for reason, number in self.unanswered.items())
+        return f"{self.scenario}: not answered in {self.seeds} run{'s' if self.seeds > 1 else ''}: {why}"
+
     @classmethod
     def from_dict(cls, figures: Mapping[str, Any]) -> Summary:
         """What `as_dict` gave."""
         fields: dict[str, Any] = {
             name: Spread(*(math.inf if value[part] is None else value[part] for part in ("median", "worst")))
-            if isinstance(value, Mapping) else value for name, value in figures.items()}
+            if isinstance(value, Mapping) and name != "unanswered" else value for name, value in figures.items()}
         return cls(**fields)
 
 
@@ -76,5 +86,9 @@ def markdown(rows: Sequence[Summary]) -> str:
         lines.append(f"| {row.scenario} | {100 * row.success.median:.1f}% ({100 * row.success.worst:.1f}%) "
                      f"| {row.calls.median:.3f} ({row.calls.worst:.3f}) "
                      f"| {row.against_best.median:.3f} ({row.against_best.worst:.3f}) "
-                     f"| {row.wait.median:.1f} s ({row.wait.worst:.1f} s) |")
+                     f"| {_seconds(row.wait.median)} ({_seconds(row.wait.worst)}) |")
     return "\n".join(lines)
+
+
+def _seconds(number: float) -> str:
+    return "-" if math.isnan(number) else f"{number:.1f} s"

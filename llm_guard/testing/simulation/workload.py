@@ -35,6 +35,8 @@ def arrivals(workload: str | Arrivals, scenario: Scenario, seed: int, speed: flo
     Both are `speed` times as fast where the server is.
     """
     if isinstance(workload, Arrivals):
+        if not isinstance(workload.instants, Sequence) or isinstance(workload.instants, str | bytes):
+            raise ConfigError("instants", type(workload.instants).__name__, "a list or a tuple of seconds")
         for at in workload.instants:
             checks.number("instants", at, least=0, unit="seconds")
         for at, after in pairwise(workload.instants):
