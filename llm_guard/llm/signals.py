@@ -43,6 +43,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal("Anthropic", _ANY, "code", "billing_error", Kind.QUOTA),
     Signal("Anthropic", (400,), "text", "credit balance is too low", Kind.QUOTA),
     Signal("Anthropic", (400,), "text", "reached your specified api usage limits", Kind.QUOTA),
+    Signal("Ollama", (429,), "text", "usage limit", Kind.QUOTA),  # of its cloud: by the hour, the session or the week
     Signal("HF", (429,), "text", "please log in", Kind.INVALID),  # no token was sent: waiting brings none
     Signal("HF", (429,), "text", "login to your existing account", Kind.INVALID),
     Signal("OpenAI", _ANY, "code", "slow_down", Kind.GROWTH_LIMITED),
