@@ -114,7 +114,7 @@ class VirtualServer:
 
         A refusal is raised before the first one. Half of the calls that fail do so before it too, the others in the
         midst. Where the server tells what the account has left, the first token is an `Answer`. A stream that is closed
-        before its end is dropped by the server. `gone` counts until the work begins: see `call`.
+        before its end is dropped by the server. `gone` is asked while it waits for the next token: see `call`.
         """
         caller = Caller(streams=True)
         call = self._enter(caller, math.inf)
@@ -125,9 +125,9 @@ class VirtualServer:
             if not work.ok:
                 tokens = tokens[:len(tokens) // 2 if self._breaks_off.random() < 0.5 else 0]
             for place, at in enumerate(instants(work.at, work.ends, len(tokens) + (not work.ok))):
-                self._clock.sleep(self._instant(at) - self._clock.now())
+                self._sleep_until(at, gone)
                 yield tokens[place] if place else self._telling(tokens[0])
-            self._await_end(caller, math.inf, None)
+            self._await_end(caller, math.inf, gone)
             stays = True
         finally:
             self._depart(call, caller, stays=stays)
@@ -183,10 +183,13 @@ class VirtualServer:
             left = self._left()
         return token if left is None else Answer(token, *left)
 
-    def _instant(self, at: float) -> float:
-        """The model's time `at` on the clock."""
+    def _sleep_until(self, at: float, gone: Callable[[], bool] | None) -> None:
+        """Until the model's time `at`."""
         assert self._began is not None  # a call is inside
-        return self._began + at / self._speed
+        while (left := self._began + at / self._speed - self._clock.now()) > 0:
+            if gone is not None and gone():
+                raise CallerGone
+            self._clock.sleep(left if gone is None else min(left, _LOOKS_EVERY))
 
     def _await_end(self, caller: Caller, deadline: float, gone: Callable[[], bool] | None) -> None:
         self._await(caller, lambda: caller.ok is not None, deadline, gone)
