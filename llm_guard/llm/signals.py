@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from llm_guard.llm.answers import AnswerError, error_in
+from llm_guard.llm.errors import AnswerError, error_in
 from llm_guard.llm.hints import hint_of, left_in, seconds_in
 from llm_guard.outcome import FAILURE, FINAL, SUCCESS, TIMEOUT, Kind, Outcome
 
@@ -109,7 +111,7 @@ def outcome_of(end: object) -> Outcome | None:
     """
     try:
         if isinstance(end, AnswerError):
-            return _BROKEN
+            return end.outcome
         if isinstance(end, BaseException):
             return _of_exception(end)
         if _is_response(end):
@@ -155,6 +157,14 @@ def _of_response(response: Any) -> Outcome | None:
     if status < 400 and error_in(body) is None:
         left = left_in(headers)
         return SUCCESS if left.remaining is None else Outcome(Kind.SUCCESS, remaining=left.remaining, reset=left.reset)
+    return outcome_of_body(body, status, headers)
+
+
+def outcome_of_body(body: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Outcome:
+    """What the body of an error says, with the headers it came with, their names in lower case.
+
+    Under a status below 400 the one that the body itself carries counts, if any.
+    """
     kind = _kind(status, body)
     if kind not in FINAL and headers.get("x-should-retry") == "false":
         kind = Kind.INVALID
