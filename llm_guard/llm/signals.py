@@ -104,14 +104,17 @@ def outcome_of(end: object) -> Outcome | None:
     """What `end`, an exception or a returned value, says of the attempt; None where it says nothing.
 
     Reads responses of requests, httpx and urllib3, exceptions that carry one, and the exceptions of these libraries
-    and of the standard library. A body that was not read yet stays unread. Any other value, parsed JSON too, counts as
-    an answer (`text_of` finds the errors in it), any other exception is left to others: None. Never raises.
+    and of the standard library; and a `Text`. A body that was not read yet stays unread. Any other value, parsed JSON
+    too, counts as an answer (`text_of` finds the errors in it), any other exception is left to others: None. Never
+    raises.
 
     Where the headers of a response tell what its account has left of its requests, the outcome has it too.
     """
     try:
         if isinstance(end, AnswerError):
             return end.outcome
+        if isinstance(end, str):  # a Text, which comes with one
+            return told if isinstance(told := getattr(end, "outcome", None), Outcome) else None
         if isinstance(end, BaseException):
             return _of_exception(end)
         if _is_response(end):

@@ -97,7 +97,7 @@ def usage_of(answer: object, *, max_bytes: int = MAX_BYTES) -> Usage | None:
     """
     whole("max_bytes", max_bytes, least=1)
     try:
-        if isinstance(own := getattr(answer, "usage", answer), Usage):
+        if isinstance(own := getattr(answer, "usage", answer), Usage | None):
             return own
         body, _, headers = read(answer, max_bytes, fetch=False)
         tally = Tally()
