@@ -101,8 +101,10 @@ def chat(prompt: Prompt) -> list[dict[str, Any]]:
     """The messages to send; a text is one of the user's."""
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    if isinstance(prompt, Sequence) and prompt and all(isinstance(message, Mapping) for message in prompt):
-        return [dict(message) for message in prompt]
+    if isinstance(prompt, Sequence):
+        messages = [dict(message) for message in prompt if isinstance(message, Mapping)]
+        if messages and len(messages) == len(prompt):
+            return messages
     raise TypeError("a prompt is a str, or a list of messages such as {'role': 'user', 'content': '...'}")
 
 
