@@ -62,6 +62,7 @@ def test_what_makes_no_sense_is_no_hint(value: Any) -> None:
     assert wait_until(value) is None
 
 
+@pytest.mark.fuzz
 @given(st.text())
 def test_no_header_value_raises(value: Any) -> None:
     found = wait_until(value)
@@ -178,6 +179,7 @@ def test_where_nothing_of_requests_is_told_nothing_is_read(headers: dict[str, st
     assert left_in(headers) == Left(None, None)
 
 
+@pytest.mark.fuzz
 @given(st.dictionaries(st.sampled_from(["ratelimit", *OPENAI, *ANTHROPIC, *GITHUB]),
                        st.text() | st.sampled_from(["0", "5", "1s", "1e400", '"a";r=1;t=2']), max_size=5))
 def test_any_headers_leave_sound_numbers_or_none(headers: dict[str, str]) -> None:

@@ -470,6 +470,7 @@ json_values = st.recursive(
     max_leaves=12)
 
 
+@pytest.mark.fuzz
 @given(st.integers(100, 999), json_values, st.dictionaries(
     st.sampled_from(["Retry-After", "retry-after-ms", "x-should-retry", "ratelimit", "x-ratelimit-remaining",
                      "x-ratelimit-reset"]), st.text(max_size=12)))
@@ -483,6 +484,7 @@ def test_any_body_under_any_status_has_an_outcome_with_a_sound_hint(
     assert found.hint is None or found.kind not in FINAL - {Kind.QUOTA}
 
 
+@pytest.mark.fuzz
 @given(json_values)
 def test_any_json_that_a_function_returns_counts_as_an_answer(value: Any) -> None:
     assert outcome_of(value) is None
