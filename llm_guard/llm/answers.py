@@ -11,7 +11,7 @@ from llm_guard.checks import whole
 from llm_guard.errors import GuardError
 from llm_guard.llm.bodies import MAX_BYTES, Reply, Unread, read
 from llm_guard.llm.errors import AnswerError, code_in, error_in
-from llm_guard.llm.hints import left_in
+from llm_guard.llm.limits import left_in
 from llm_guard.llm.shapes import EACH, Path, at, member, shape, text_at, unwrapped
 from llm_guard.llm.signals import outcome_of_body
 from llm_guard.outcome import Kind, Outcome

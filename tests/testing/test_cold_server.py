@@ -17,7 +17,7 @@ import requests
 
 from llm_guard.errors import ConfigError
 from llm_guard.llm import outcome_of
-from llm_guard.llm.hints import left_in
+from llm_guard.llm.limits import left_in
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.cold_server.dialects import OpenAI
