@@ -70,13 +70,13 @@ class Items:
         """Whether values can be sent in, as to a generator."""
         return hasattr(self._iterator, "send")
 
-    def throw(self, error: BaseException) -> Any:
-        """Raises `error` where the generator stands, and gives the next item; what is no generator is closed instead,
-        and `error` raised."""
+    def throw(self, errors: list[BaseException]) -> Any:
+        """Raises the error in `errors` where the generator stands, and gives the next item; what is no generator is
+        closed instead, and the error raised. It is taken out, for frames that held it would hold themselves."""
         if hasattr(self._iterator, "throw"):
-            return self._ask(lambda iterator: iterator.throw(error))
+            return self._ask(lambda iterator: iterator.throw(errors.pop()))
         self.close()
-        raise error
+        raise errors.pop()
 
     def close(self) -> None:
         """Ends it: a generator runs its clean-up, anything else that can be closed is closed."""

@@ -120,8 +120,8 @@ class OnWorker:
             wanted, told = self._afterwards is None, self._told
             if wanted:
                 self._answer = answer
+        del answer  # the traceback of an error holds this frame
         if not wanted:
-            del answer
             self._close()
             return False
         if last:

@@ -82,11 +82,12 @@ class Stream(Generator[T, Any, Any]):
             error = error() if value is None else error(value)
         if not isinstance(error, BaseException):
             raise TypeError("an exception is needed to throw")
-        if trace is not None:
-            error = error.with_traceback(trace)
+        errors, thrown = [error if trace is None else error.with_traceback(trace)], [error]
+        del kind, value, error  # its traceback will hold this frame
         if self._over:
-            raise error
-        return self._resume(partial(self._items.throw, error), thrown=error)
+            del thrown
+            raise errors.pop()
+        return self._resume(partial(self._items.throw, errors), thrown)
 
     def close(self) -> None:
         """Ends it, and gives all back that it holds. Waits for a generator's clean-up, within the bounds of an item,
@@ -133,7 +134,7 @@ class Stream(Generator[T, Any, Any]):
         if not self._turn.acquire(False):
             raise ValueError("the stream is being read already, by another thread or by itself")
 
-    def _resume(self, step: Callable[[], Any], thrown: BaseException | None = None) -> T:
+    def _resume(self, step: Callable[[], Any], thrown: list[BaseException] | None = None) -> T:
         self._take_turn()
         try:
             if self._over:
@@ -167,7 +168,7 @@ class Stream(Generator[T, Any, Any]):
         return ((cut_off is not None and cut_off.is_cut)
                 or (asker is not None and asker.cut_off is not None and asker.cut_off.is_cut))
 
-    def _ask(self, step: Callable[[], Any], limit: Limit, thrown: BaseException | None = None) -> Any:
+    def _ask(self, step: Callable[[], Any], limit: Limit, thrown: list[BaseException] | None = None) -> Any:
         try:
             try:
                 item = self._source.ask(step, limit)
@@ -175,8 +176,9 @@ class Stream(Generator[T, Any, Any]):
                 raise limit.error(still_running=True) from None
         except BaseException as error:
             self._time.stop(self._now())
-            is_end = isinstance(error, StopIteration) or error is thrown  # its own, or its consumer's
-            self._end(SUCCESS if is_end else self._attempt.read(error), error)
+            by_consumer = thrown is not None and thrown.pop() is error
+            well = by_consumer or isinstance(error, StopIteration)
+            self._end(SUCCESS if well else self._attempt.read(error), error)
             raise
         self._time.item(self._now())
         return item
