@@ -1,7 +1,27 @@
 """What LLM APIs say and where they put their text; light: requests is imported by the first call that needs it."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from llm_guard.llm.answers import AnswerError, text_of
 from llm_guard.llm.huggingface import huggingface
 from llm_guard.llm.signals import outcome_of
 
-__all__ = ["AnswerError", "huggingface", "outcome_of", "text_of"]
+if TYPE_CHECKING:
+    from llm_guard.llm.request_errors import RequestCancelled, RequestTimeout
+    from llm_guard.llm.session import Adapter, Session
+
+__all__ = ["Adapter", "AnswerError", "RequestCancelled", "RequestTimeout", "Session", "huggingface", "outcome_of",
+           "text_of"]
+
+#: What needs a library to be there, and where it is: imported when it is first asked for.
+_LATE = {"Adapter": "session", "RequestCancelled": "request_errors", "RequestTimeout": "request_errors",
+         "Session": "session"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

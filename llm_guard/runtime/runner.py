@@ -172,6 +172,7 @@ class Run:
             if not isinstance(raised, Exception):
                 raise
         finally:
+            self._heard = None  # an error's traceback would keep the response, and its connection
             self._ended = self._time.now()
             seconds = self._ended - started
             self._ran_for += seconds
