@@ -147,7 +147,7 @@ class _Keeps(_Pool):
             kwargs["timeout"] = timeout
         response: Any = super().urlopen(*args, **kwargs)
         if not isinstance(response, _Reads):
-            response.__class__ = _guarded_response(type(response))
+            response.__class__ = _guarded_response(response.__class__)
             if response.exchange is not None:
                 response.exchange.timeout = asked
         return response
