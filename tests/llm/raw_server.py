@@ -24,7 +24,7 @@ FRAMES: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
 
 
 class RawServer:
-    """Answers `/ok` at once and `/slow` in two parts, 0.3 s apart; `/close` closes the connection, `/status/<code>` and
+    """Answers `/ok` at once and `/slow` in two parts, 0.5 s apart; `/close` closes the connection, `/status/<code>` and
     `/to/<path>` (a redirect) say so. The others never end: `/drip/<frame>`, `/stall/<frame>`, `/silent`, `/half-head`,
     `/drip-head`, and `/upload`, which reads no body.
 
@@ -110,7 +110,7 @@ class RawServer:
                 body += line.recv(65536)
         if path.startswith("/slow"):
             line.sendall(_OK + b"Content-Length: 4\r\n\r\nab")
-            time.sleep(0.3)
+            time.sleep(0.5)
             line.sendall(b"cd")
             return True
         if path.startswith("/ok"):
