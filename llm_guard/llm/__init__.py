@@ -1,5 +1,10 @@
 """What LLM APIs say and where they put their text; light: requests is imported by the first call that needs it."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from llm_guard.llm.answers import text_of
 from llm_guard.llm.anthropic import anthropic
 from llm_guard.llm.errors import AnswerError, StreamError
@@ -11,5 +16,20 @@ from llm_guard.llm.streams import TextStream, stream_text
 from llm_guard.llm.text import Text
 from llm_guard.llm.usage import Usage, usage_of
 
-__all__ = ["AnswerError", "StreamError", "Text", "TextStream", "Usage", "anthropic", "huggingface", "ollama", "openai",
-           "outcome_of", "stream_text", "text_of", "usage_of"]
+if TYPE_CHECKING:
+    from llm_guard.llm.request_errors import RequestCancelled, RequestTimeout
+    from llm_guard.llm.session import Adapter, Session
+
+__all__ = ["Adapter", "AnswerError", "RequestCancelled", "RequestTimeout", "Session", "StreamError", "Text",
+           "TextStream", "Usage", "anthropic", "huggingface", "ollama", "openai", "outcome_of", "stream_text",
+           "text_of", "usage_of"]
+
+#: What needs a library to be there, and where it is: imported when it is first asked for.
+_LATE = {"Adapter": "session", "RequestCancelled": "request_errors", "RequestTimeout": "request_errors",
+         "Session": "session"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -106,10 +106,10 @@ class _Key:
 
 def _new_session() -> requests.Session:
     import requests
-    from requests.adapters import HTTPAdapter
+
+    from llm_guard.llm.session import Adapter
 
     session = requests.Session()
     for scheme in ("https://", "http://"):
-        # One thread, one connection. Retries are the guards' business: urllib3 must hide none from them.
-        session.mount(scheme, HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0))
+        session.mount(scheme, Adapter(pool_connections=1, pool_maxsize=1))  # one thread, one connection
     return session

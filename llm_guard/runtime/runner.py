@@ -14,7 +14,7 @@ from typing import Any
 from llm_guard import call, clock, events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.errors import Cancelled, Rejected, Saturated
-from llm_guard.outcome import IGNORED, SUCCESS, Outcome
+from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Outcome
 from llm_guard.runtime import reading
 from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly, run_on_worker
 from llm_guard.runtime.door import door
@@ -32,8 +32,8 @@ class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_held", "_keys", "_listeners", "_max_wait", "_name", "_nested", "_owner", "_patience",
-                 "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
+                 "_function", "_heard", "_held", "_keys", "_listeners", "_max_wait", "_name", "_nested", "_owner",
+                 "_patience", "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners, keys: dict[Keyed[Any], Hashable] | None = None) -> None:
@@ -56,6 +56,7 @@ class Run:
         self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits: Permits | None = None  # what is held for the whole call
+        self._heard: object = None  # the last response that a connection received in the last attempt
         self._watched = bool(listeners or events.everywhere)
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
@@ -170,13 +171,16 @@ class Run:
             if self._watched:
                 self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             value = self._run_function(started, permits)
-            outcome = reading.of_value(value, self._plan.classify)
+            outcome = reading.of_value(value, self._plan.classify, self._heard)
         except BaseException as raised:
             error = raised
             outcome = reading.of_error(raised, self._plan.classify)
+            if outcome.kind in FAILURES and self._is_given_up():
+                outcome = IGNORED  # its connection was cut, under whatever library: that says nothing of the server
             if not isinstance(raised, Exception):
                 raise
         finally:
+            self._heard = None  # an error's traceback would keep the response, and its connection
             self._ended = self._time.now()
             seconds = self._ended - started
             self._ran_for += seconds
@@ -192,7 +196,7 @@ class Run:
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""
         limit = FOREVER if self._timeout is None else min(self._attempt_limit, self._deadline - started)
-        cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off)
+        cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off, started + limit)
         mine = Call(min(self._deadline, started + limit), cut_off, self._held, self._owner)
 
         def function() -> Any:
@@ -208,12 +212,17 @@ class Run:
             return run_on_worker(function, limit, OnItsOwn(cut_off, self._held_for(permits), self._plan.timeouts))
         finally:
             call.end(token)
+            self._heard, mine.heard = mine.heard, None
             if cut_off is not None and cut_off is not self._cut_off:
                 cut_off.close()
 
     def _held_for(self, permits: Permits) -> tuple[Permits, ...]:
         """All that an attempt runs under."""
         return (permits,) if self._call_permits is None else (permits, self._call_permits)
+
+    def _is_given_up(self) -> bool:
+        """Whether the call was given up from above before its time was up."""
+        return self._cut_off is not None and self._cut_off.is_cut and self._time.now() < self._deadline
 
     def _wait_after(self, outcome: Outcome, error: BaseException | None, permits: Permits) -> float | None:
         """Seconds until the next attempt; None: there is none."""

@@ -89,6 +89,10 @@ class StreamRun(Run):
     def read(self, error: BaseException) -> Outcome:
         return error.outcome if isinstance(error, Refused) else reading.of_error(error, self._plan.classify)
 
+    def read_end(self, returned: object, heard: object) -> Outcome:
+        outcome = reading.of_value(returned, None, heard)
+        return outcome if outcome.kind is Kind.SUCCESS else SUCCESS  # its items were the answer
+
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
         late = outcome.kind is Kind.TIMEOUT and time.first_item is not None
         return Ending(outcome, time.took, None if late else self._timeout, None if error is None else type(error),

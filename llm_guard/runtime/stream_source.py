@@ -28,6 +28,9 @@ class Attempt(Protocol):
     def read(self, error: BaseException) -> Outcome:
         """The outcome of a stream that raised."""
 
+    def read_end(self, returned: object, heard: object) -> Outcome:
+        """That of one that came to its end: `returned` by a generator function, `heard` by a connection."""
+
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
         """The end in the words of the gates. Takes no lock."""
 

@@ -56,6 +56,9 @@ class _Nobody:
     def read(self, error: BaseException) -> Outcome:
         return IGNORED
 
+    def read_end(self, returned: object, heard: object) -> Outcome:
+        return SUCCESS
+
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
         return _OVER
 

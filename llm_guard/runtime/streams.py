@@ -107,7 +107,7 @@ class Stream(Generator[T, Any, Any]):
                 pass
             finally:
                 self._time.stop(self._now())
-                self._end(SUCCESS, None)
+                self._end(self._served(), None)
         finally:
             self._turn.release()
 
@@ -178,10 +178,15 @@ class Stream(Generator[T, Any, Any]):
             self._time.stop(self._now())
             by_consumer = thrown is not None and thrown.pop() is error
             well = by_consumer or isinstance(error, StopIteration)
-            self._end(SUCCESS if well else self._attempt.read(error), error)
+            self._end(self._served(getattr(error, "value", None)) if well else self._attempt.read(error), error)
             raise
         self._time.item(self._now())
         return item
+
+    def _served(self, returned: object = None) -> Outcome:
+        """The outcome where all was well, with what a generator returned, or a connection heard, of the account."""
+        heard, self._call.heard = self._call.heard, None
+        return self._attempt.read_end(returned, heard)
 
     def _end(self, outcome: Outcome, error: BaseException | None) -> None:
         self._over = True

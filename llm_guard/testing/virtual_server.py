@@ -234,7 +234,7 @@ class VirtualServer:
             with self._lock.checked():
                 self._leave(call, caller, stays)
         except InTheMidst:  # a finaliser in the thread that is inside: the next who looks at the time does it
-            self._lock.later.append(lambda: self._leave(call, caller, stays))
+            self._lock.put_off(lambda: self._leave(call, caller, stays))
 
     def _leave(self, call: int, caller: Caller, stays: bool) -> None:
         if not stays:
