@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llm_guard import bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
+from llm_guard import CallTimeout, bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.llm import Text, anthropic, huggingface, ollama, openai, outcome_of, usage_of
+from llm_guard.llm import Session, Text, anthropic, huggingface, ollama, openai, outcome_of, usage_of
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.server import SCENARIOS, Scenario
@@ -88,6 +89,23 @@ def test_a_stream_that_is_taken_whole_in_the_guarded_function_is_tried_again_whe
         assert answers(ask) == WHOLE
         stats: Any = server.stats()
         assert stats["failures"] + stats["broken"] > 0
+
+
+@pytest.mark.parametrize(("stream", "seconds"), [(False, 1000.0), (True, 1000.0), (True, 2.0)],
+                         ids=["whole", "before the first token", "in the midst"])
+@pytest.mark.parametrize("make", [openai, anthropic, ollama, huggingface])
+def test_a_call_that_runs_out_of_time_is_cut_off_and_the_server_s_slot_is_free(
+        make: Callable[..., Any], stream: bool, seconds: float) -> None:
+    Session()  # what is imported late is there, so that the time goes to the call
+    with cold_server(Scenario("slow", 8, seconds, 0.0), cancels=True) as server:
+        # The first token comes after a quarter of the time.
+        ask = timeout(0.4 if seconds > 2 else 0.8)(make("m", url=server.url, stream=stream))
+        with pytest.raises(CallTimeout):
+            _ = "".join(ask("word " * 50))
+        until = time.monotonic() + 5
+        while server.stats()["in_flight"] or ask.guards[0].statistics().still_running:
+            assert time.monotonic() < until
+        assert (server.stats()["abandoned"], server.stats()["successes"]) == (1, 0)
 
 
 def told(make: Callable[..., Any], url: str, stream: bool) -> Text:
