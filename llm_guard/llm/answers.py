@@ -12,7 +12,7 @@ from llm_guard.errors import GuardError
 from llm_guard.llm.bodies import MAX_BYTES, Reply, Unread, read
 from llm_guard.llm.errors import AnswerError, code_in, error_in
 from llm_guard.llm.limits import left_in
-from llm_guard.llm.shapes import EACH, Path, at, member, shape, text_at, unwrapped
+from llm_guard.llm.shapes import EACH, Path, at, may_have, member, shape, text_at, unwrapped
 from llm_guard.llm.signals import outcome_of_body
 from llm_guard.outcome import Kind, Outcome
 
@@ -111,7 +111,7 @@ def text_of(answer: object, *, max_bytes: int = MAX_BYTES) -> str:
     that begins like a JSON object or list must be one and whole; a page of HTML is an error, and so is a body of events
     (`stream_text` reads those); any other is taken for the text itself. The body of a response must be JSON, and its
     status below 400. In whole JSON, bytes that are no UTF-8 become U+FFFD. A body larger than `max_bytes` is an error,
-    at once; parsed JSON may take 30 times its size in memory.
+    at once, and so is one of more than `max_bytes / 16` lists and objects; parsed JSON takes up to 12 times its size.
 
     Of several answers the first counts; where a model refuses, its refusal is the text. An error that came with status
     200 is an error, be it beside a text, and so is an answer that ended in one. An empty text is a text, but where the
@@ -136,48 +136,49 @@ def text_of(answer: object, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def answer_in(reply: Reply) -> str | AnswerError:
-    body, status, headers = reply
+    body, status = reply.body, reply.status
     failed = status is not None and status >= 400
     if isinstance(body, Unread):
         return AnswerError(body.shape, body.what, status=status,
-                           outcome=outcome_of_body(None, status or 0, headers) if failed else body.outcome)
+                           outcome=outcome_of_body(None, status or 0, reply.headers) if failed else body.outcome)
     if isinstance(body, str) and not failed:
         return body
     error = error_in(body)
     if error is not None or failed:
         said = unwrapped(body) if error is None else error
         return AnswerError(shape(body), "the answer is an error", status=status, code=code_in(said),
-                           outcome=outcome_of_body(said, status or 200, headers))
+                           outcome=outcome_of_body(said, status or 200, reply.headers))
     first = unwrapped(body)
     text = find_text(first)
-    word, ending = ending_of(first)
-    if ending is not None and (ending.despite_text or not text):
+    word, ending = _ending_of(first, text)
+    if ending is not None:
         return AnswerError(shape(body), ending.what, status=status, code=word,
-                           outcome=Outcome(ending.kind, None, True, *left_in(headers)))
+                           outcome=Outcome(ending.kind, None, True, *left_in(reply.headers)))
     if text is None:
         return AnswerError(shape(body), status=status, code=code_in(first),
-                           outcome=outcome_of_body(first, status or 200, headers))
+                           outcome=outcome_of_body(first, status or 200, reply.headers))
     return text
 
 
 def find_text(body: object) -> str | None:
     """The text in one answer."""
     for _, path in SHAPES:
-        # The look at the first name saves most of the work on parsed JSON.
-        if (not isinstance(body, dict) or path[0] in body) and (text := text_at(body, path)) is not None:
+        if may_have(body, path) and (text := text_at(body, path)) is not None:
             return text
     return None
 
 
-def ending_of(body: object) -> tuple[str | None, Ending | None]:
+def _ending_of(body: object, text: str | None) -> tuple[str | None, Ending | None]:
     """Why an answer is none, as the APIs' word, where it is one that errors may show, and as what it means."""
     for _, path in ENDS:
-        if isinstance(body, dict) and path[0] not in body:
+        if not may_have(body, path):
             continue
         word = at(body, path)
-        if isinstance(word, str) and (ending := meaning_of(word, path)) is not None:
+        if (isinstance(word, str) and (ending := meaning_of(word, path)) is not None
+                and (ending.despite_text or not text)):
             return str(word) if word in ENDINGS else None, ending
-    return None, _TOOLS if any(_calls(at(body, path), name) for _, path, name in CALLS) else None
+    called = not text and any(_calls(at(body, path), name) for _, path, name in CALLS)
+    return None, _TOOLS if called else None
 
 
 def meaning_of(word: str, path: Path = ()) -> Ending | None:

@@ -18,15 +18,16 @@ from llm_guard.llm.shapes import shape
 from llm_guard.llm.signals import outcome_of
 from llm_guard.outcome import Kind, Outcome
 
-#: The largest body that is parsed unless told otherwise, in bytes. JSON made for it takes 30 times its size in memory.
+#: The largest body that is parsed unless told otherwise, in bytes. JSON made for it takes 12 times its size in memory.
 MAX_BYTES: Final = 16 * 1024 * 1024
 #: The server did as it was told, and would do so again.
 MISUSE: Final = Outcome(Kind.INVALID)
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _CHUNK: Final = 64 * 1024
-_JSON = re.compile(r"\s*[{\[]")
-_PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
-_EVENTS = re.compile(r"\s*(?:data: ?[{\[]|event: ?[\w.-]+[ \t]*[\r\n])")
+_LARGE: Final = 1024 * 1024
+_JSON = re.compile(r"\s*+[{\[]")
+_PAGE = re.compile(r"\s*+<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_EVENTS = re.compile(r"\s*+(?:data: ?[{\[]|event: ?[\w.-]+[ \t]*[\r\n])")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?((?:iso-?8859-\d+|latin-?1|windows-125\d|cp125\d|us-ascii|shift_jis|"
                       r"gb2312|gbk|gb18030|big5|euc-(?:jp|kr)|koi8-[ru]))\b", re.IGNORECASE)
 _STREAM: Final = "the answer is a stream of events, which stream_text reads"
@@ -41,11 +42,16 @@ class Unread(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A body as parsed JSON, as a str where it is the text itself, or as `Unread`; its headers in lower case."""
+    """A body as parsed JSON, as a str where it is the text itself, or as `Unread`, and where it is from."""
 
     body: object
     status: int | None = None
-    headers: Mapping[str, str] = NO_HEADERS
+    response: object = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the response, their names in lower case."""
+        return headers_of(self.response)
 
 
 def read(value: object, most: int, *, fetch: bool = True) -> Reply:
@@ -57,8 +63,7 @@ def read(value: object, most: int, *, fetch: bool = True) -> Reply:
         return Reply(parsed(value, most))
     if not is_response(value):
         return Reply(value)
-    status, headers = head(value)
-    return Reply(_body(value, most, headers.get("content-type", ""), fetch), status, headers)
+    return Reply(_body(value, most, fetch), status_of(value), value)
 
 
 def is_response(value: object) -> bool:
@@ -67,25 +72,31 @@ def is_response(value: object) -> bool:
             and not hasattr(type(value), "__fields__"))
 
 
-def head(response: Any) -> tuple[int | None, dict[str, str]]:
-    """The status of a response, and its headers with their names in lower case."""
-    status = next((found for name in ("status_code", "status")
-                   if isinstance(found := getattr(response, name, None), int)), None)
+def status_of(response: object) -> int | None:
+    """The status of a response, where it has one."""
+    for name in ("status_code", "status"):
+        if isinstance(status := getattr(response, name, None), int):
+            return status
+    return None
+
+
+def headers_of(response: Any) -> Mapping[str, str]:
+    """The headers of a response, their names in lower case."""
     try:
-        return status, {str(name).lower(): str(value) for name, value in response.headers.items()}
-    except Exception:  # an object that stands in for a response may have none
-        return status, {}
+        return {str(name).lower(): str(value) for name, value in response.headers.items()}
+    except Exception:  # what stands in for a response may have none
+        return NO_HEADERS
 
 
-def parsed(content: str | bytes | bytearray | memoryview, most: int, *, charset: str | None = None,
+def parsed(content: str | bytes | bytearray | memoryview, most: int, *, response: object = None,
            plain: bool = True) -> object:
     """`content` as parsed JSON; with `plain` what does not begin like JSON is the text itself, unless it is a page."""
     told = shape(content)
     if len(content) > most:
         return Unread(f"the answer is larger than {most} bytes", told, MISUSE)
-    text, whole = (content, True) if isinstance(content, str) else _decoded(bytes(content), charset)
+    text, whole = (content, True) if isinstance(content, str) else _decoded(bytes(content), response)
     if _JSON.match(text):
-        return _loaded(text, told)
+        return _loaded(text, told, most)
     if not whole:
         return Unread("the answer is in an unknown encoding", told)
     if _PAGE.match(text):
@@ -96,16 +107,34 @@ def parsed(content: str | bytes | bytearray | memoryview, most: int, *, charset:
         return text
     if not text.strip():
         return Unread("the answer is empty", told)
-    return _loaded(text, told)
+    return _loaded(text, told, most)
 
 
-def _loaded(text: str, told: str) -> object:
+def loads(text: str, most: int) -> object:
+    """`text` as parsed JSON; raises `TooMany`, and what json raises."""
+    if has_too_many_parts(text, most):
+        raise TooMany
+    return json.loads(text)
+
+
+def has_too_many_parts(text: str, most: int) -> bool:
+    """Whether JSON has so many lists and objects that it takes far longer, and more memory, than its size tells."""
+    return len(text) > _LARGE and text.count("[") + text.count("{") > most // 16
+
+
+class TooMany(ValueError):
+    """JSON of more lists and objects than a 16th of its bound in bytes: empty ones take 30 times their size."""
+
+
+def _loaded(text: str, told: str, most: int) -> object:
     try:
-        return json.loads(text)
+        return loads(text, most)
     except json.JSONDecodeError as error:
         at, cause = error.pos, error.msg
     except RecursionError:
         return Unread("the answer is JSON that is nested too deep", told)
+    except TooMany:
+        return Unread("the answer is JSON of too many parts", told, MISUSE)
     except ValueError:  # a number of thousands of digits
         return Unread("the answer is broken JSON", told)
     if cause == "Extra data" and text[at] == "{":
@@ -115,19 +144,23 @@ def _loaded(text: str, told: str) -> object:
     return Unread("the answer is not JSON" if at == 0 else "the answer is broken JSON", told)
 
 
-def _decoded(content: bytes, charset: str | None) -> tuple[str, bool]:
+def _decoded(content: bytes, response: object) -> tuple[str, bool]:
     """`content` as a str, and whether all of it could be read; what could not is U+FFFD."""
     encoding = json.detect_encoding(content)
-    for name in (encoding, charset):
-        try:
-            if name is not None:
-                return content.decode(name), True
-        except (UnicodeDecodeError, LookupError):
-            continue
+    try:
+        return content.decode(encoding), True
+    except UnicodeDecodeError:
+        pass
+    charset = _CHARSET.search(headers_of(response).get("content-type", ""))
+    try:
+        if charset is not None:
+            return content.decode(charset[1]), True
+    except (UnicodeDecodeError, LookupError):
+        pass
     return content.decode(encoding, "replace"), False
 
 
-def _body(response: Any, most: int, content_type: str, fetch: bool) -> object:
+def _body(response: Any, most: int, fetch: bool) -> object:
     told = type(response).__name__[:60]
     try:
         content = _held(response)
@@ -142,8 +175,7 @@ def _body(response: Any, most: int, content_type: str, fetch: bool) -> object:
         raise
     except Exception as error:
         return Unread("the answer could not be read", told, outcome_of(error) or BROKEN)
-    charset = _CHARSET.search(content_type)
-    body = parsed(content, most, charset=charset and charset[1], plain=False)
+    body = parsed(content, most, response=response, plain=False)
     return body._replace(shape=f"{told} of {len(content)} bytes") if isinstance(body, Unread) else body
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from llm_guard.llm.shapes import EACH, Path, at, member
+from llm_guard.llm.shapes import EACH, Path, at, may_have, member
 
 
 class Place(NamedTuple):
@@ -100,6 +100,7 @@ def type_of(name: str | None, event: object) -> str | None:
 def mark_in(kind: str | None, event: object) -> Mark | None:
     """The end mark that an event is, if it is one."""
     for mark in MARKS:
-        if mark.type == kind if mark.type is not None else at(event, mark.path) not in (None, False):
+        if mark.type == kind if mark.type is not None else (
+                may_have(event, mark.path) and at(event, mark.path) not in (None, False)):
             return mark
     return None

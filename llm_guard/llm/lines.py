@@ -15,8 +15,9 @@ from llm_guard.llm.bodies import MISUSE
 from llm_guard.llm.errors import StreamError
 from llm_guard.llm.shapes import shape
 
-_STARTS: Final = (b"data:", b"event:")
-_OTHERS: Final = (b":", b"event:", b"id:", b"retry:")
+_BOM: Final = b"\xef\xbb\xbf"
+_FIELDS: Final = (b"data:", b"event:", b"id:", b"retry:")
+_WITHOUT_JSON: Final = (b":", b"event:", b"id:", b"retry:")
 _SMALL: Final = 8 * 1024
 
 
@@ -39,10 +40,13 @@ def lines_of(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
     Raises `StreamError` for a line of more than `most` bytes.
     """
     pieces = iter(pieces)
-    start = b""  # what came before the first line end
+    start = b""  # what came before the first line end, as far as it is small
+    more: list[bytes] = []  # the rest of it
+    size = asked = 0
     told = False  # it was whole, and is handed out already
     for piece in pieces:
-        if not told and len(start) > _SMALL and (not piece or piece.startswith((*_STARTS, b"{"))):
+        if size > _SMALL and size >= 2 * asked and (not piece or piece.startswith((*_FIELDS, b"{"))):
+            start, more, asked = b"".join([start, *more]), [], size
             told = _is_document(start)
             if told:
                 yield start
@@ -56,19 +60,22 @@ def lines_of(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
             yield from _given(chain([piece], pieces), most)
             return
         elif b"\n" in piece or b"\r" in piece:
-            yield from _cut(chain([start + piece], pieces), most)
+            yield from _cut(chain([start, *more, piece], pieces), most)
             return
-        elif start.startswith(_OTHERS) and piece.startswith(_STARTS):
-            yield from _given(chain([start, piece], pieces), most)
+        elif start.removeprefix(_BOM).startswith(_WITHOUT_JSON) and piece.startswith(_FIELDS):
+            yield from _given(chain([start, *more, piece], pieces), most)
             return
         else:
+            size = _checked(size + len(piece), most)
+            if size > _SMALL:
+                more.append(piece)
+                continue
             start += piece
-            _check(len(start), most)
-            told = len(start) <= _SMALL and _is_document(start)
+            told = _is_document(start)
             if told:
                 yield start
-    if start and not told:
-        yield start
+    if size and not told:
+        yield b"".join([start, *more])
 
 
 def _cut(chunks: Iterable[bytes], most: int, *, after_cr: bool = False) -> Iterator[bytes]:
@@ -78,8 +85,7 @@ def _cut(chunks: Iterable[bytes], most: int, *, after_cr: bool = False) -> Itera
         if after_cr and chunk:
             chunk, after_cr = chunk.removeprefix(b"\n"), False
         for part in chunk.splitlines(keepends=True):
-            size += len(part)
-            _check(size, most)
+            size = _checked(size + len(part), most)
             line.append(part)
             if part.endswith((b"\n", b"\r")):
                 yield b"".join(line).rstrip(b"\r\n")
@@ -91,18 +97,19 @@ def _cut(chunks: Iterable[bytes], most: int, *, after_cr: bool = False) -> Itera
 
 def _given(lines: Iterable[bytes], most: int) -> Iterator[bytes]:
     for line in lines:
-        _check(len(line), most)
+        _checked(len(line), most)
         yield from line.splitlines() or [b""]
 
 
-def _check(size: int, most: int) -> None:
+def _checked(size: int, most: int) -> int:
     if size > most:
         raise StreamError(f"a line of over {most} bytes", "a stream has too long a line", outcome=MISUSE)
+    return size
 
 
 def _is_document(line: bytes) -> bool:
     """Whether a line holds all of a JSON object or list, or the mark of a stream's end."""
-    line = line.removeprefix(b"\xef\xbb\xbf").removeprefix(b"data:").strip()
+    line = line.removeprefix(_BOM).removeprefix(b"data:").strip()
     if not line.startswith((b"{", b"[")) or not line.endswith((b"}", b"]")):
         return False
     try:

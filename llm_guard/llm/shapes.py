@@ -41,7 +41,9 @@ def member(value: object, name: str) -> object:
 def at(value: object, path: Path) -> object:
     """What stands at the end of a path without `EACH`."""
     for step in path:
-        if isinstance(step, int):
+        if type(value) is dict:  # the common case, ahead of all others
+            value = value.get(step)
+        elif isinstance(step, int):
             value = value[step] if isinstance(value, list | tuple) and value else None
         else:
             value = member(value, step)
@@ -55,13 +57,19 @@ def text_at(value: object, path: Path) -> str | None:
     for place, step in enumerate(path):
         if step == EACH:
             rest = path[place + 1:]
-            parts = [part for part in value if _holds_text(part)] if isinstance(value, list | tuple) else []
-            texts = [text for part in parts if (text := text_at(part, rest)) is not None]
+            parts = value if isinstance(value, list | tuple) else ()
+            texts = [text for part in parts if (not rest if type(part) in _PLAIN else _holds_text(part))
+                     and (text := text_at(part, rest)) is not None]
             return "".join(texts) if texts else None
-        value = at(value, (step,))
+        value = value.get(step) if type(value) is dict else at(value, (step,))
         if value is None:
             return None
     return value if isinstance(value, str) else None
+
+
+def may_have(value: object, path: Path) -> bool:
+    """False where a look at the first name shows that nothing is at the end of a path: most rows of most tables."""
+    return not isinstance(value, dict) or not path or path[0] in value
 
 
 def unwrapped(value: object) -> object:

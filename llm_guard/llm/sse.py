@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from llm_guard.llm.bodies import MISUSE
+from llm_guard.llm.bodies import MISUSE, has_too_many_parts, loads
 from llm_guard.llm.errors import StreamError
 
 DONE: Final = object()  # the mark `[DONE]`
@@ -17,7 +16,7 @@ BROKEN: Final = object()  # begins like JSON and is none
 PAGE: Final = object()  # a line of HTML or XML
 _MARK: Final = "[DONE]"
 _FIELD = re.compile(r"(data|event|id|retry|error)(?::|$) ?")
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
+_TOKENS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]')
 _PLAIN: Final = "output"  # the name of Replicate's events, whose data is the text itself
 
 
@@ -37,6 +36,9 @@ def events_of(lines: Iterable[bytes], most: int) -> Iterator[Event]:
     bare = _Bare(most)
     first = True
     for raw in lines:
+        if not raw:
+            yield from data.end()
+            continue
         line = raw.decode("utf-8", "replace")
         if first:
             line, first = line.removeprefix("\ufeff"), False
@@ -46,8 +48,6 @@ def events_of(lines: Iterable[bytes], most: int) -> Iterator[Event]:
         elif field is not None:
             yield from bare.end()
             yield from data.take(field[1], line[field.end():])
-        elif not line:
-            yield from data.end()
         elif line.lstrip()[:1] in ("{", "["):
             yield from data.end()
             yield from bare.take(line)
@@ -73,9 +73,9 @@ class _Data:
                 yield from self.end()
             self._name = value
         elif field == "error":  # llama.cpp, older
-            yield from _made("error", [value])
+            yield from _made("error", [value], self._most)
         elif field == "data":
-            if len(self._lines) == 1 and self._name != _PLAIN and _loaded(self._lines[0]) is not BROKEN:
+            if len(self._lines) == 1 and self._name != _PLAIN and _loaded(self._lines[0], self._most) is not BROKEN:
                 name = self._name
                 yield from self.end()
                 self._name = name
@@ -86,11 +86,14 @@ class _Data:
             self._lines.append(value)
             self._size = _checked(self._size + len(value), self._most)
 
-    def end(self) -> Iterator[Event]:
+    def end(self) -> Iterable[Event]:
         """The event as it is, if there is one."""
+        if not self._lines:
+            self._name = None
+            return ()
         name, lines = self._name, self._lines
         self._name, self._lines, self._size = None, [], 0
-        return _made(name, lines)
+        return _made(name, lines, self._most)
 
 
 class _Bare:
@@ -109,9 +112,11 @@ class _Bare:
 
     def take(self, line: str) -> Iterator[Event]:
         """The documents that a line ends."""
-        if not self.open and (value := _loaded(line)) is not BROKEN:
+        if not self.open and (value := _loaded(line, self._most)) is not BROKEN:
             yield from (Event(None, each) for each in (value if isinstance(value, list) else [value]))
             return
+        if has_too_many_parts(line, self._most):
+            raise StreamError("JSON of too many parts", "a stream has too long an event", outcome=MISUSE)
         begin = 0
         for token in _TOKENS.finditer(line):
             if token[0] in ("{", "["):
@@ -125,7 +130,8 @@ class _Bare:
             elif token[0] in ("}", "]"):
                 self._depth -= 1
                 if self._depth == 0:
-                    yield Event(None, _loaded("".join([*self._parts, line[begin:token.end()]])))
+                    yield Event(None, _loaded(
+                        "".join([*self._parts, line[begin:token.end()]]), self._most))
                     self._parts, self._size = [], 0
         if self._depth:
             self._parts.append(line[begin:] + "\n")
@@ -138,22 +144,22 @@ class _Bare:
         self._parts, self._size, self._depth, self._listed = [], 0, 0, False
 
 
-def _made(name: str | None, lines: list[str]) -> Iterator[Event]:
+def _made(name: str | None, lines: list[str], most: int) -> Iterator[Event]:
     text = "\n".join(lines)
     if name == _PLAIN and lines:
         yield Event(name, text)
     elif (text := text.strip()).startswith(("{", "[")):
-        value = _loaded(text)
-        apart = [_loaded(line) for line in lines] if value is BROKEN and len(lines) > 1 else [value]
+        value = _loaded(text, most)
+        apart = [_loaded(line, most) for line in lines] if value is BROKEN and len(lines) > 1 else [value]
         yield from (Event(name, each) for each in (apart if BROKEN not in apart else [BROKEN]))
     elif text:
         yield Event(name, DONE if text == _MARK else text)
 
 
-def _loaded(text: str) -> object:
+def _loaded(text: str, most: int) -> object:
     """A JSON object or list, or BROKEN."""
     try:
-        value = json.loads(text)
+        value = loads(text, most)
     except (ValueError, RecursionError):
         return BROKEN
     return value if isinstance(value, dict | list) else BROKEN

@@ -10,12 +10,12 @@ from typing import Any, Final
 from llm_guard.checks import whole
 from llm_guard.errors import GuardError
 from llm_guard.llm.answers import Ending, answer_in, find_text, meaning_of
-from llm_guard.llm.bodies import MAX_BYTES, Reply, Unread, head, is_response, read
+from llm_guard.llm.bodies import MAX_BYTES, NO_HEADERS, Reply, Unread, headers_of, is_response, read, status_of
 from llm_guard.llm.chunks import chunks_of
 from llm_guard.llm.dialects import DELTAS, REASONS, first_choice, mark_in, type_of
 from llm_guard.llm.errors import AnswerError, StreamError, code_in, error_in
 from llm_guard.llm.lines import lines_of, pieces_of
-from llm_guard.llm.shapes import at, member, shape, text_at, unwrapped
+from llm_guard.llm.shapes import at, may_have, member, shape, text_at, unwrapped
 from llm_guard.llm.signals import outcome_of_body
 from llm_guard.llm.sse import BROKEN, DONE, PAGE, Event, events_of
 from llm_guard.llm.usage import Tally, Usage
@@ -63,7 +63,8 @@ class TextStream(Iterator[str]):
         self._ending: Ending | None = None
         self._only: object = None  # the one event so far, while it has no place in any dialect
         self._count = 0
-        self._status, self._headers = head(source) if is_response(source) else (None, {})
+        self._status = status_of(source) if is_response(source) else None
+        self._headers = headers_of(source) if is_response(source) else NO_HEADERS
         if self._status is not None and self._status >= 400:
             try:
                 raise self._refused()
@@ -156,7 +157,8 @@ class TextStream(Iterator[str]):
         if member(member(event, "token"), "special") is True:  # TGI's marks for the end and the like
             return None
         for _, of, path in DELTAS:
-            if (of is None or of == kind) and (text := text_at(event, path)) is not None:
+            if ((of is None or of == kind) and may_have(event, path)
+                    and (text := text_at(event, path)) is not None):
                 return text
         self._only = event if self._count == 1 else None
         return None
@@ -171,7 +173,7 @@ class TextStream(Iterator[str]):
 
     def _look_for_end(self, kind: str | None, event: object) -> None:
         for _, of, path in REASONS:
-            word = at(event, path) if of is None or of == kind else None
+            word = at(event, path) if (of is None or of == kind) and may_have(event, path) else None
             if isinstance(word, str) and word:
                 self._ended = True
                 self.finish_reason = word[:_MOST_REASON]
@@ -187,7 +189,7 @@ class TextStream(Iterator[str]):
     def _rest(self) -> str | None:
         """What is due at the end: the text of an answer that came whole, or the error where there is none to come."""
         if self._only is not None and self._count == 1 and find_text(unwrapped(self._only)) is not None:
-            found = answer_in(Reply(self._only, self._status, self._headers))
+            found = answer_in(Reply(self._only, self._status, self._source))
             if isinstance(found, AnswerError):
                 raise StreamError(found.shape, found.what, code=found.code, outcome=found.outcome)
             return found

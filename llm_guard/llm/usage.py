@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from llm_guard.checks import whole
-from llm_guard.llm.bodies import MAX_BYTES, Unread, read
-from llm_guard.llm.shapes import Path, at, unwrapped
+from llm_guard.llm.bodies import MAX_BYTES, NO_HEADERS, Unread, read
+from llm_guard.llm.shapes import Path, at, may_have, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ _COHERE = Form("Cohere v2", ("usage", "tokens"), (("input_tokens",),), (("output
 _BEDROCK = Form(
     "Bedrock Converse", ("usage",), (("inputTokens",), ("cacheReadInputTokens",), ("cacheWriteInputTokens",)),
     (("outputTokens",),), ("totalTokens",), (("cacheReadInputTokens",),))
-#: The first that tells anything counts. Forms alike but for their place are one: their counts add to each other's.
+#: Forms alike but for their place are one: their counts add to each other's.
 FORMS: Final[tuple[Form, ...]] = (
     _OPENAI,
     _OPENAI._replace(source="Groq, stream", at=("x_groq", "usage")),
@@ -99,10 +99,10 @@ def usage_of(answer: object, *, max_bytes: int = MAX_BYTES) -> Usage | None:
     try:
         if isinstance(own := getattr(answer, "usage", answer), Usage | None):
             return own
-        body, _, headers = read(answer, max_bytes, fetch=False)
+        reply = read(answer, max_bytes, fetch=False)
         tally = Tally()
-        tally.add(None if isinstance(body, Unread) else unwrapped(body))
-        return tally.usage(headers)
+        tally.add(None if isinstance(reply.body, Unread) else unwrapped(reply.body))
+        return tally.usage(reply.headers if reply.response is not None else NO_HEADERS)
     except Exception:  # whatever the object does when it is looked at
         return None
 
@@ -116,20 +116,24 @@ class Tally:
 
     def add(self, event: object) -> None:
         """Takes note of what one event, or a whole answer, says."""
-        for form in FORMS:
-            if isinstance(event, dict) and form.at and form.at[0] not in event:
+        for form, paths in _PATHS:
+            if not may_have(event, form.at) or (counts := at(event, form.at)) is None:
                 continue
-            counts = at(event, form.at)
-            if counts is None:
-                continue
-            for path in _paths(form):
-                if (count := at(counts, path)) is not None:
+            for path in paths:
+                if may_have(counts, path) and (count := at(counts, path)) is not None:
                     self._told.setdefault(form.input, {})[path] = count
 
-    def usage(self, headers: Mapping[str, str] | None = None) -> Usage | None:
+    def usage(self, headers: Mapping[str, str] = NO_HEADERS) -> Usage | None:
         """What was told so far, with what the headers add; None where nothing was."""
-        counted = (_counted(form, self._told[form.input]) for form in FORMS if form.input in self._told)
-        found = next((usage for usage in counted if usage != _NOTHING), _NOTHING)
+        found = _NOTHING
+        for form in FORMS:
+            if form.input in self._told:
+                usage = _counted(form, self._told[form.input])
+                # Forms share the name of the total: the one that knows its parts too is right.
+                if usage.input is not None or usage.output is not None:
+                    found = usage
+                    break
+                found = usage if found == _NOTHING else found
         if headers:
             found = _with_headers(found, headers)
         return None if found == _NOTHING else found
@@ -140,11 +144,14 @@ def _paths(form: Form) -> tuple[Path, ...]:
     return (*form.input, *form.output, *form.cached, *single)
 
 
+_PATHS: Final = tuple((form, _paths(form)) for form in FORMS)
+
+
 def _counted(form: Form, told: Mapping[Path, object]) -> Usage:
     cached = next((count for path in form.cached if (count := _count(told.get(path))) is not None), None)
-    usage = Usage(_sum(told, form.input), _sum(told, form.output), _count(told.get(form.total or ())), cached,
-                  _seconds(told.get(form.load or ()), 1e9))
-    return _with_total(usage)
+    read, written, total = _sum(told, form.input), _sum(told, form.output), _count(told.get(form.total or ()))
+    return Usage(read, written, _total(read, written) if total is None else total, cached,
+                 _seconds(told.get(form.load or ()), 1e9))
 
 
 def _with_headers(usage: Usage, headers: Mapping[str, str]) -> Usage:
@@ -154,17 +161,14 @@ def _with_headers(usage: Usage, headers: Mapping[str, str]) -> Usage:
         except ValueError:
             return None
 
-    return _with_total(replace(
-        usage,
-        input=_count(told(INPUT_HEADER)) if usage.input is None else usage.input,
-        output=_count(told(OUTPUT_HEADER)) if usage.output is None else usage.output,
-        queue_seconds=_seconds(told(QUEUE_HEADER), 1e3)))
+    read = _count(told(INPUT_HEADER)) if usage.input is None else usage.input
+    written = _count(told(OUTPUT_HEADER)) if usage.output is None else usage.output
+    return replace(usage, input=read, output=written, queue_seconds=_seconds(told(QUEUE_HEADER), 1e3),
+                   total=_total(read, written) if usage.total is None else usage.total)
 
 
-def _with_total(usage: Usage) -> Usage:
-    if usage.total is not None or usage.input is None or usage.output is None:
-        return usage
-    return replace(usage, total=usage.input + usage.output)
+def _total(read: int | None, written: int | None) -> int | None:
+    return None if read is None or written is None else read + written
 
 
 def _sum(told: Mapping[Path, object], paths: tuple[Path, ...]) -> int | None:
