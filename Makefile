@@ -1,13 +1,14 @@
 # Everything runs in a virtual environment of its own, made where there is none.
 #   make demo    the main job on real HTTP, against a server that starts cold
 #   make test    style, types and tests
+#   make slow    the tests marked fuzz, with 10,000 examples each
 #   make bench   what a guarded call costs, beside its peers
 #   make success whose calls succeed on servers that start cold, beside other strategies (half an hour)
 PYTHON ?= python3
 VENV ?= .venv
 RUN := env -u PYTHONPATH $(VENV)/bin/python
 
-.PHONY: demo test lint unit bench success clean
+.PHONY: demo test lint unit slow bench success clean
 demo: $(VENV)/ready-demo
 	$(RUN) examples/demo/main.py
 
@@ -19,6 +20,9 @@ lint: $(VENV)/ready-lint
 
 unit: $(VENV)/ready-test
 	$(RUN) -m pytest -n 2
+
+slow: $(VENV)/ready-test
+	$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
 
 bench: $(VENV)/ready-bench
 	$(RUN) benchmarks/overhead.py

@@ -28,7 +28,9 @@ from llm_guard.policies.ramp_up import ramp_up
 from llm_guard.policies.retry import retry
 from llm_guard.policies.timeout import timeout
 from llm_guard.runtime import reading
+from llm_guard.runtime.marking import stream
 from llm_guard.runtime.stack import Stack, stack
+from llm_guard.runtime.streams import Stream
 from llm_guard.runtime.switch import disable, disabled, enable
 from llm_guard.state.bucket import LeakyBucket
 from llm_guard.state.limiter import Limiter
@@ -54,6 +56,7 @@ __all__ = [
     "Result",
     "Saturated",
     "Stack",
+    "Stream",
     "bounded",
     "breaker",
     "deadline",
@@ -65,6 +68,7 @@ __all__ = [
     "ramp_up",
     "retry",
     "stack",
+    "stream",
     "timeout",
 ]
 

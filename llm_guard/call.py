@@ -1,7 +1,8 @@
-"""The call in progress: what a guarded function hands down to the guarded functions that it calls.
+"""The call in progress: what a guarded function hands down to what it calls.
 
-That is its deadline and its cut-off, and nothing else. It also remembers which policies it holds, so that entering one
-of them again (recursion, a shared policy) passes through.
+That is its deadline and its cut-off, for guarded functions and for connections, and nothing else. It also remembers
+which policies it holds, so that entering one of them again (recursion, a shared policy) passes through, and what a
+connection below heard from the server.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ _log = logging.getLogger("llm_guard")
 class CutOff:
     """A way to give a call up from outside: whoever waits for it is told, once.
 
-    `parent`, where given, cuts this one too. There is no lock: a finaliser or a signal may cut while this very thread
-    is in here, so each step is a single operation of a dict.
+    `parent`, where given, cuts this one too. `at` is the instant at which whoever waits for the call will cut it, by
+    itself. There is no lock: a finaliser or a signal may cut while this very thread is in here, so each step is a
+    single operation of a dict.
     """
 
-    __slots__ = ("_parent", "_telling", "_watchers", "is_cut")
+    __slots__ = ("_parent", "_telling", "_watchers", "at", "is_cut")
 
-    def __init__(self, parent: CutOff | None = None) -> None:
+    def __init__(self, parent: CutOff | None = None, at: float = FOREVER) -> None:
         self.is_cut = False
+        self.at = at
         self._telling = False
         self._watchers: dict[Callable[[], None], None] = {}
         self._parent = parent
@@ -75,10 +78,11 @@ class Call:
     `deadline` is an instant of the clock or FOREVER; `cut_off` may be None; `held` are the policies that this call or
     one above it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts
     those that guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose
-    behalf permits are held.
+    behalf permits are held. `heard` is the last response that a connection received on its behalf, if it told: so what
+    the server says of the account is not lost where the function returns a text alone.
     """
 
-    __slots__ = ("active", "attempts", "cut_off", "deadline", "held", "owner")
+    __slots__ = ("active", "attempts", "cut_off", "deadline", "heard", "held", "owner")
 
     def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
                  held: frozenset[object] = frozenset(), owner: object = None) -> None:
@@ -88,6 +92,7 @@ class Call:
         self.held = held
         self.active = True
         self.attempts = 0
+        self.heard: object = None
 
 
 _in_progress: ContextVar[Call | None] = ContextVar("llm_guard_call", default=None)

@@ -80,13 +80,15 @@ class CallTimeout(GuardError, TimeoutError):
     """The call ran out of time after it had started.
 
     `seconds` is the bound that it reached. `still_running` is True where the function could not be stopped and runs on
-    in its worker thread; what it returns is dropped.
+    in its worker thread; what it returns is dropped. `bound` tells which one it was: "total", and of a stream also
+    "first_item", "idle" (between two items) or "deadline".
     """
 
-    def __init__(self, message: str, *, seconds: float, still_running: bool = False) -> None:
+    def __init__(self, message: str, *, seconds: float, still_running: bool = False, bound: str = "total") -> None:
         super().__init__(message)
         self.seconds = seconds
         self.still_running = still_running
+        self.bound = bound
 
 
 class Cancelled(GuardError):

@@ -33,8 +33,17 @@ class AttemptStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FirstItem(Event):
+    """The first item of a stream came, `seconds` after its attempt had started."""
+
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded(Event):
-    """An attempt ended as `kind` after `seconds`; `hint` is the wait that the server asked for."""
+    """An attempt ended as `kind` after `seconds`; `hint` is the wait that the server asked for. Of a stream it comes at
+    its end, with the seconds in which it was waited for."""
 
     attempt: int
     kind: Kind

@@ -42,6 +42,7 @@ class Outcome:
     `remaining` and `reset` are what the server told, with an answer of any kind, of its limit on requests: the calls
     that the account has left now, and the seconds until it has all of them again. None: not told. Where the limit is a
     fixed window, nothing comes back before `reset`; where it is a bucket, it fills little by little until then.
+    `remaining_tokens` and `reset_tokens` are the same of its limit on tokens, which is a limit of its own.
     """
 
     kind: Kind
@@ -49,6 +50,8 @@ class Outcome:
     answered: bool = True
     remaining: float | None = None
     reset: float | None = None
+    remaining_tokens: float | None = None
+    reset_tokens: float | None = None
 
 
 SUCCESS = Outcome(Kind.SUCCESS)

@@ -1,206 +1,183 @@
 """What the end of a call says of the server: an `Outcome`, read from exceptions and responses by their shape.
 
-Nothing of requests, httpx or urllib3 is imported: classes are known by module and name. What the APIs say stands in
-three tables: the signals in a body, which come first since a 429 alone may mean rate, growth, quota or overload; the
-status; and the exceptions of the HTTP libraries.
+What the APIs say stands in `signal_table`: the signals in a body come first, since a 429 alone may mean rate, growth,
+quota, overload or a cold start; then the status. What libraries raise where no answer came: `exception_table`.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from fnmatch import translate
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
 
-from llm_guard.llm.answers import AnswerError, error_in
-from llm_guard.llm.hints import hint_of, left_in, seconds_in
-from llm_guard.outcome import FAILURE, FINAL, SUCCESS, TIMEOUT, Kind, Outcome
+from llm_guard.llm.errors import AnswerError, error_in
+from llm_guard.llm.exception_table import EXCEPTIONS
+from llm_guard.llm.hints import hint_of
+from llm_guard.llm.limits import UNTOLD, both_in
+from llm_guard.llm.reply import PARSED_ANSWER, RAW, Reply, kin, reply_in, reply_of, response_in, role
+from llm_guard.llm.said import Said, said
+from llm_guard.llm.signal_table import CODE, MEMBER, PAGE, PENDING, SIGNALS, STATUS, TEXT, Signal
+from llm_guard.llm.waits import wait_of
+from llm_guard.outcome import FINAL, SUCCESS, Kind, Outcome
 
-
-class Signal(NamedTuple):
-    """One thing that an API says in the body of an error.
-
-    `where` is "code" (one of the body's codes or types, `marker` a glob), "text" (`marker` stands in the message) or
-    "member" (the body has a number there). With `statuses` it counts under those alone, or where there is no status.
-    """
-
-    source: str
-    statuses: tuple[int, ...]
-    where: str
-    marker: str
-    kind: Kind
-
-
-_ANY = ()
-#: Read from above; the first that fits decides. Quota stands first: it beats whatever else the body says.
-SIGNALS: Final[tuple[Signal, ...]] = (
-    Signal("OpenAI", _ANY, "code", "insufficient_quota", Kind.QUOTA),
-    Signal("OpenAI", _ANY, "code", "credit_balance_exhausted", Kind.QUOTA),
-    Signal("OpenAI", _ANY, "code", "*_spend_limit_exceeded", Kind.QUOTA),
-    Signal("OpenAI", _ANY, "code", "organization_usage_limit_exceeded", Kind.QUOTA),
-    Signal("Anthropic", _ANY, "code", "enforced_spend_limit_reached", Kind.QUOTA),
-    Signal("Anthropic", _ANY, "code", "billing_error", Kind.QUOTA),
-    Signal("Anthropic", (400,), "text", "credit balance is too low", Kind.QUOTA),
-    Signal("Anthropic", (400,), "text", "reached your specified api usage limits", Kind.QUOTA),
-    Signal("HF", (429,), "text", "please log in", Kind.INVALID),  # no token was sent: waiting brings none
-    Signal("HF", (429,), "text", "login to your existing account", Kind.INVALID),
-    Signal("OpenAI", _ANY, "code", "slow_down", Kind.GROWTH_LIMITED),
-    Signal("Anthropic", _ANY, "code", "ramp_limit_exceeded", Kind.GROWTH_LIMITED),
-    Signal("HF", _ANY, "member", "estimated_time", Kind.LOADING),
-    Signal("HF, llama.cpp", (503,), "text", "loading", Kind.LOADING),
-    Signal("HF Endpoints", (502, 503), "code", "SERVICE_UNAVAILABLE", Kind.LOADING),  # scaled to zero
-    Signal("TGI", _ANY, "code", "overloaded", Kind.OVERLOAD),
-    Signal("TGI, OpenAI", (429, 503), "text", "overloaded", Kind.OVERLOAD),
-    Signal("OpenAI", _ANY, "code", "server_is_overloaded", Kind.OVERLOAD),
-    Signal("Anthropic", _ANY, "code", "overloaded_error", Kind.OVERLOAD),
-    Signal("llama.cpp", (503,), "code", "unavailable_error", Kind.OVERLOAD),
-    Signal("Ollama", (503,), "text", "server busy", Kind.OVERLOAD),
-    Signal("OpenAI", _ANY, "code", "rate_limit_exceeded", Kind.LIMITED),
-    Signal("Anthropic", _ANY, "code", "rate_limit_error", Kind.LIMITED),
-    Signal("Anthropic", (504,), "code", "timeout_error", Kind.TIMEOUT),
-    Signal("OpenAI, Anthropic, llama.cpp", (400,), "code", "invalid_request_error", Kind.INVALID),
-    Signal("llama.cpp", (501,), "code", "not_supported_error", Kind.INVALID),
-    Signal("TGI", (422,), "code", "validation", Kind.INVALID),
-    Signal("TGI", (422,), "code", "template_error", Kind.INVALID),
-    Signal("TGI", (422,), "code", "tool_error", Kind.INVALID),
-)
-
-#: What a status says where the body says nothing. Other 5xx are failures, other 4xx requests that are wrong.
-STATUSES: Final[dict[int, Kind]] = {
-    402: Kind.QUOTA, 408: Kind.FAILURE, 409: Kind.FAILURE, 424: Kind.FAILURE, 425: Kind.FAILURE, 429: Kind.LIMITED,
-    498: Kind.OVERLOAD, 503: Kind.OVERLOAD, 504: Kind.TIMEOUT, 524: Kind.TIMEOUT, 529: Kind.OVERLOAD,
-}
-
-_BROKEN = Outcome(Kind.FAILURE)  # the server answered with something that cannot be read
-_WRONG = Outcome(Kind.INVALID, answered=False)  # refused on this side, before anything was sent
-#: Exceptions by the root of their module and their name; of an exception's classes the nearest one known decides.
-EXCEPTIONS: Final[dict[str, Outcome]] = {
-    "requests.JSONDecodeError": _BROKEN, "json.JSONDecodeError": _BROKEN, "simplejson.JSONDecodeError": _BROKEN,
-    "requests.ContentDecodingError": _BROKEN, "urllib3.DecodeError": _BROKEN, "httpx.DecodingError": _BROKEN,
-    "requests.ConnectTimeout": TIMEOUT, "requests.Timeout": TIMEOUT, "urllib3.TimeoutError": TIMEOUT,
-    "httpx.TimeoutException": TIMEOUT, "builtins.TimeoutError": TIMEOUT,
-    "openai.APITimeoutError": TIMEOUT, "anthropic.APITimeoutError": TIMEOUT,
-    "requests.InvalidJSONError": _WRONG, "requests.InvalidURL": _WRONG, "requests.InvalidSchema": _WRONG,
-    "requests.MissingSchema": _WRONG, "requests.URLRequired": _WRONG, "requests.InvalidHeader": _WRONG,
-    "urllib3.LocationValueError": _WRONG, "httpx.InvalidURL": _WRONG, "httpx.UnsupportedProtocol": _WRONG,
-    "http.InvalidURL": _WRONG,
-    "requests.RequestException": FAILURE, "urllib3.NewConnectionError": FAILURE, "urllib3.HTTPError": FAILURE,
-    "httpx.HTTPError": FAILURE, "http.HTTPException": FAILURE, "urllib.URLError": FAILURE,
-    "builtins.ConnectionError": FAILURE, "socket.gaierror": FAILURE, "ssl.SSLError": FAILURE,
-    "openai.APIConnectionError": FAILURE, "anthropic.APIConnectionError": FAILURE,
-}
-_RESPONSES = frozenset({"requests.Response", "httpx.Response", "urllib3.BaseHTTPResponse", "urllib3.HTTPResponse",
-                        "urllib.HTTPError"})
-_MOST_BODY = 8 * 1024  # bytes; what says "not now" is short
-_MOST_TEXT = 2_000
-_STATUS_IN_TEXT = re.compile(r"too many (\d{3}) error responses")  # all that urllib3's own retries leave of a response
+_STATUS_IN_TEXT: Final = re.compile(r"too many (\d{3}) error responses")  # all that urllib3's own retries leave of one
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_DEPTH: Final = 3  # of errors in errors
 
 
 def outcome_of(end: object) -> Outcome | None:
     """What `end`, an exception or a returned value, says of the attempt; None where it says nothing.
 
-    Reads responses of requests, httpx and urllib3, exceptions that carry one, and the exceptions of these libraries
-    and of the standard library. A body that was not read yet stays unread. Any other value, parsed JSON too, counts as
-    an answer (`text_of` finds the errors in it), any other exception is left to others: None. Never raises.
+    Reads responses of requests, httpx and urllib3, exceptions that carry one, and the exceptions of these libraries,
+    of the standard library, and of the clients of OpenAI, Anthropic, Hugging Face, AWS and others. A body that was not
+    read yet stays unread. A `Text` brings its own. Any other value, parsed JSON too, counts as an answer (`text_of`
+    finds the errors in it), any other exception is left to others, and so is the response of a web framework: None.
+    Never raises.
 
-    Where the headers of a response tell what its account has left of its requests, the outcome has it too.
+    Where the headers of a response tell what its account has left of its requests and tokens, the outcome has it too.
     """
     try:
-        if isinstance(end, AnswerError):
-            return _BROKEN
+        if isinstance(end, str):  # a Text, which comes with one
+            return told if isinstance(told := getattr(end, "outcome", None), Outcome) else None
         if isinstance(end, BaseException):
-            return _of_exception(end)
-        if _is_response(end):
-            return _of_response(end)
+            return end.outcome if isinstance(end, AnswerError) else _of_exception(end, _DEPTH)
+        cls: type = type(end)
+        what = role(cls)
+        return _of_value(end, what) if what else None
     except Exception:  # whatever the object does when it is looked at
-        pass
-    return None
+        return None
 
 
-def _names(value: object) -> list[str]:
-    return [f"{str(cls.__module__).partition('.')[0]}.{cls.__name__}" for cls in type(value).__mro__]
+def error_outcome(body: object, status: int = 0, headers: dict[str, str] | None = None, page: str = "") -> Outcome:
+    """What an error says: `body` as parsed JSON or a plain text, `headers` with names in lower case.
+
+    `status` 0 or below 400 says nothing, as for an error in a stream; the body may give its own.
+    """
+    headers = headers or {}
+    found = said(body, headers, page)
+    if status < 400:  # an error under a good status may carry its real one
+        status = found.status
+    signal = signal_in(status, found)
+    kind = Kind.FAILURE if signal is None else signal.kind
+    should = headers.get("x-should-retry")
+    if should == "false" and kind not in FINAL:
+        kind = Kind.INVALID
+    elif should == "true" and kind is Kind.INVALID:
+        kind = Kind.FAILURE
+    headers = {**found.headers, **headers}
+    return Outcome(kind, hint_of(kind, headers, signal, found.parts, found.text), True, *both_in(headers))
 
 
-def _is_response(value: object) -> bool:
-    # By the library, not by the members: the responses of Flask and Django have a status and headers too.
-    return not _RESPONSES.isdisjoint(_names(value))
+def outcome_of_body(body: object, status: int = 0, headers: Mapping[str, str] = NO_HEADERS) -> Outcome:
+    """`error_outcome` of a body that is parsed JSON or a plain text."""
+    return error_outcome(body, status, dict(headers))
 
 
-def _of_exception(error: BaseException, depth: int = 3) -> Outcome | None:
-    response = next((each for each in (error, getattr(error, "response", None)) if _is_response(each)), None)
-    found = None if response is None else _of_response(response)
+def signal_in(status: int, found: Said) -> Signal | None:
+    """The row of the table that an error is read by; `status` is 0 where it is not known."""
+    return next((signal for signal, says in _rows(status) if says(found)), None)
+
+
+@lru_cache(maxsize=128)
+def _rows(status: int) -> tuple[tuple[Signal, Callable[[Said], bool]], ...]:
+    """The rows that count under a status, each with what tells whether an error says so."""
+    return tuple((signal, _reader(signal)) for signal in SIGNALS
+                 if status in signal.statuses or (signal.where != STATUS and (not status or not signal.statuses)))
+
+
+def _reader(signal: Signal) -> Callable[[Said], bool]:
+    where, marker = signal.where, signal.marker
+    if where == CODE and set(marker) & set("*?["):
+        match = re.compile(translate(marker)).match
+        return lambda found: any(map(match, found.codes))
+    readers: dict[str, Callable[[Said], bool]] = {
+        CODE: lambda found: marker in found.codes,
+        TEXT: lambda found: marker in found.text,
+        PAGE: lambda found: marker in found.page,
+        MEMBER: lambda found: any(wait_of(part.get(marker)) is not None for part in found.parts),
+        PENDING: lambda found: bool(found.parts) and _is_pending(found.parts[0], marker),
+        STATUS: lambda found: True,
+    }
+    return readers[where]
+
+
+def _is_pending(body: object, *states: str) -> bool:
+    """Whether it is a prediction, as Replicate calls it, that is still on its way."""
+    return isinstance(body, dict) and "urls" in body and body.get("output") is None and body.get("status") in states
+
+
+def _of_value(value: Any, what: str) -> Outcome | None:
+    if what == PARSED_ANSWER:
+        if value.status != "failed":
+            return None
+        return error_outcome({name: getattr(value.error, name, None) for name in ("code", "message")})
+    response = value.http_response if what == RAW else value
+    return _of_reply(reply_of(response), response)
+
+
+def _of_reply(reply: Reply | None, response: Any = None) -> Outcome | None:
+    if reply is None:
+        return None
+    status, headers, body, page = reply
+    if not 0 < status < 400 or (body is not None and _is_error(body, response)):
+        return error_outcome(body, status, headers, page)
+    told = both_in(headers)
+    return SUCCESS if told == UNTOLD else Outcome(Kind.SUCCESS, None, True, *told)
+
+
+def _is_error(body: object, response: Any) -> bool:
+    if error_in(body) is not None:
+        return True
+    if not isinstance(body, dict):
+        return False
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
+        return True
+    return _is_pending(body, "starting") and not _is_order(response)
+
+
+def _is_order(response: Any) -> bool:
+    """Whether the request only ordered the work, to be polled for: sent again, it would be ordered twice."""
+    members = vars(response)  # past httpx's property, which raises where there is none
+    request = members.get("request") or members.get("_request")
+    headers = getattr(request, "headers", None) or {}
+    return getattr(request, "method", None) == "POST" and "wait" not in str(headers.get("Prefer", ""))
+
+
+def _of_exception(error: BaseException, depth: int) -> Outcome | None:
+    response = response_in(error)
+    reply = None if response is None else reply_of(response)
+    found = _of_reply(_completed(reply, reply_in(error)), response)
     if found is not None and found.kind is not Kind.SUCCESS:
         return found
-    names = _names(error)
+    cls: type = type(error)
+    names = kin(cls)
     known = next((EXCEPTIONS[name] for name in names if name in EXCEPTIONS), None)
     if known is None:
         return None
     if "urllib3.ResponseError" in names and (status := _STATUS_IN_TEXT.search(str(error))):
-        return Outcome(_by_status(int(status[1])))
-    # requests wraps urllib3's errors, and urllib3 the cause; the inner one knows a timeout from a broken connection.
-    inner = getattr(error, "reason", None) or next(iter(error.args), None)
-    if isinstance(inner, BaseException) and depth:
-        known = _of_exception(inner, depth - 1) or known
+        return error_outcome(None, int(status[1]))
+    # requests wraps urllib3's errors, and urllib3 the cause, as clients wrap those of httpx and Hugging Face's its own:
+    # the inner one knows a timeout from a broken connection, and may have the response.
+    if depth:
+        inner = getattr(error, "reason", None) or next(iter(error.args), None)
+        for each in (inner, error.__cause__):
+            if isinstance(each, BaseException):
+                known = _of_exception(each, depth - 1) or known
     return known if response is None else replace(known, answered=True)
 
 
-def _of_response(response: Any) -> Outcome | None:
-    status = getattr(response, "status_code", None) or getattr(response, "status", None)
-    if not isinstance(status, int):
-        return None
-    headers = {str(name).lower(): str(value) for name, value in (response.headers or {}).items()}
-    body = _body(response, status)
-    if status < 400 and error_in(body) is None:
-        left = left_in(headers)
-        return SUCCESS if left.remaining is None else Outcome(Kind.SUCCESS, remaining=left.remaining, reset=left.reset)
-    kind = _kind(status, body)
-    if kind not in FINAL and headers.get("x-should-retry") == "false":
-        kind = Kind.INVALID
-    elif kind is Kind.INVALID and headers.get("x-should-retry") == "true":
-        kind = Kind.FAILURE
-    return Outcome(kind, hint_of(kind, headers, body), True, *left_in(headers))
+def _completed(reply: Reply | None, told: Reply | None) -> Reply | None:
+    """The answer that an error carries, with what its client read of it: the answer may have kept no body.
 
-
-def _body(response: object, status: int) -> object:
-    """The JSON body, where it was read already and is short; a short plain text as the message of an error."""
-    # Past the properties, which would read from the connection.
-    members = vars(response)
-    content = members.get("_content") or members.get("_body")
-    if not isinstance(content, bytes | bytearray) or len(content) > _MOST_BODY:
-        return None
-    try:
-        body = json.loads(content)
-        return body[0] if isinstance(body, list) and body else body  # Google wraps an error in a list
-    except (ValueError, RecursionError):
-        text = content.decode("utf-8", "replace").strip()
-        return {"message": text} if status >= 400 and not text.startswith("<") else None
-
-
-def _kind(status: int, body: object) -> Kind:
-    codes, text = _said(body)
-    if status < 400:  # an error under status 200 may carry its real one
-        status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), 0)
-    for signal in SIGNALS:
-        if signal.statuses and status and status not in signal.statuses:
-            continue
-        if ((signal.where == "code" and any(fnmatchcase(code, signal.marker) for code in codes))
-                or (signal.where == "text" and signal.marker in text)
-                or (signal.where == "member" and seconds_in(body, signal.marker) is not None)):
-            return signal.kind
-    return _by_status(status)
-
-
-def _by_status(status: int) -> Kind:
-    return STATUSES.get(status, Kind.INVALID if 400 <= status < 500 else Kind.FAILURE)
-
-
-def _said(body: object) -> tuple[list[str], str]:
-    """The codes in an error's body, and its message in lower case."""
-    error = body.get("error") if isinstance(body, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    parts = [part for part in (body, error, details) if isinstance(part, dict)]
-    codes = [str(part[name]) for part in parts for name in ("error_code", "code", "type", "error_type", "status")
-             if isinstance(part.get(name), str | int)]
-    texts = [part[name] for part in parts for name in ("error", "message", "detail") if isinstance(part.get(name), str)]
-    return codes, " ".join(texts)[:_MOST_TEXT].lower()
+    In a stream that began well the client alone has the error, under a good status.
+    """
+    if reply is None or told is None:
+        return told or reply
+    if reply.status >= 400:
+        return reply if reply.body is not None or reply.page else reply._replace(body=told.body, page=told.page)
+    return told._replace(headers=reply.headers | told.headers)

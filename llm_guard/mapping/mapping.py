@@ -13,6 +13,8 @@ from llm_guard.errors import Cancelled, ConfigError, Rejected
 from llm_guard.mapping.crew import Crew
 from llm_guard.mapping.finished import Finished
 from llm_guard.mapping.result import Result
+from llm_guard.runtime.guarded import Guarded
+from llm_guard.runtime.streams import Stream
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -156,9 +158,19 @@ def _under(tally: Call, function: Callable[[T], R], item: T) -> R:
     """Runs in a context of its own, so that what is begun here needs no end."""
     call.begin(tally)
     try:
-        return function(item)
+        value = function(item)
+        if isinstance(value, Stream):
+            value.close()
+            raise _left_open(function)
+        return value
     finally:
         tally.active = False
+
+
+def _left_open(function: object) -> ConfigError:
+    """Streams that wait to be read keep all places there are: nobody could go on."""
+    return ConfigError("function", function, "a function that reads its stream to the end, such as "
+                                             "`lambda item: list(ask(item))`")
 
 
 def _value_or_error(result: Result[T, R]) -> R | BaseException | None:
@@ -203,6 +215,8 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     gives up what waits, and lets what is in flight end. Context variables of the caller reach the workers.
     """
     checks.function("function", function)
+    if isinstance(function, Guarded) and function.streams:
+        raise _left_open(function)
     checks.whole("workers", workers, least=1)
     checks.one_of("on_error", on_error, ("raise", "return"))
     for name, value in (("ordered", ordered), ("results", results)):

@@ -62,7 +62,8 @@ class Breaker(Policy):
         return None if told == state else (told, state)
 
     def statistics(self) -> CircuitSnapshot:
-        return self.circuit.snapshot(clock.current().now())
+        with door.locked():
+            return self.circuit.snapshot(clock.current().now())
 
     # As a gate.
 

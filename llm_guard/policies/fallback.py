@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,13 @@ class Fallback(Policy):
         self._on = kinds
         self._answered = 0
 
+    def check(self, *, streams: bool) -> None:
+        instead = self._instead
+        items = callable(instead) or (isinstance(instead, Iterable) and not isinstance(instead, str | bytes))
+        if streams and not items:
+            raise ConfigError("instead", type(instead).__name__, "a function that streams, or an iterable of items, "
+                                                                 "where the guarded function streams")
+
     def join(self, plan: Plan, *, by_call: bool) -> None:
         if plan.joined > 1:
             raise ConfigError("fallback", self, "only as the outermost policy, above all others")
@@ -56,5 +64,8 @@ def fallback(instead: Any, *, on: type[Exception] | tuple[type[Exception], ...] 
 
     A function is called with the arguments of the call (another model, say); anything else is returned as it is.
     Belongs outermost in its stack; elsewhere it is a `ConfigError`.
+
+    For a function that streams, `instead` is another one, or an iterable of items. It answers where no first item came;
+    what breaks later is raised, for a part of the answer has been read.
     """
     return Fallback(instead, on)

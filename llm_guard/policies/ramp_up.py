@@ -85,7 +85,9 @@ class PaceGate:
         return self.pace.start(now, request.since)
 
     def end(self, now: float, permit: Start, ending: Ending) -> None:
-        self.pace.end(permit, now, ending.outcome, ending.seconds, ending.timeout)
+        # The whole of a stream is as long as its answer, or as its consumer wanted it: only its first item tells.
+        latency = ending.seconds if ending.first_item is None else ending.first_item
+        self.pace.end(permit, now, ending.outcome, latency, ending.timeout)
 
     def is_probe(self, permit: Start) -> bool:
         return permit.probing

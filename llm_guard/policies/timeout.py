@@ -7,26 +7,31 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks
-from llm_guard.errors import Saturated
+from llm_guard.call import FOREVER
+from llm_guard.errors import ConfigError, Saturated
 from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.state.gate import Ending, Request
+from llm_guard.state.stream_time import Bounds
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 #: What a bare `@timeout` means, in seconds.
 DEFAULT = 20.0
+_UNSET: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
 class TimeoutStatistics:
-    """The bound in seconds, and how many functions run on that were left to themselves."""
+    """The bounds in seconds (None: not set), and how many functions run on that were left to themselves."""
 
-    seconds: float
+    seconds: float | None
     still_running: int
+    first_item: float | None = None
+    idle: float | None = None
 
 
 class Timeout(Policy):
@@ -36,8 +41,15 @@ class Timeout(Policy):
     live = ("seconds",)
     outlives = False
 
-    def __init__(self, seconds: float, max_still_running: int) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float | None, max_still_running: int, first_item: float | None = None,
+                 idle: float | None = None) -> None:
+        if seconds is None and first_item is None and idle is None:
+            raise ConfigError("seconds", seconds, "a number of seconds, where neither first_item nor idle is given")
+        self.bounds = Bounds()
+        self.seconds, self.first_item, self.idle = seconds, first_item, idle
+        for name, value in (("first_item", first_item), ("idle", idle)):
+            if value is not None and value > self.bounds.total:
+                raise ConfigError(name, value, f"at most the bound on the whole, {seconds!r} seconds")
         self._max_still_running = checks.whole("max_still_running", max_still_running, least=1)
         self.still_running = 0
         renew_after_fork(self)
@@ -46,20 +58,44 @@ class Timeout(Policy):
         self.still_running = 0
 
     @property
-    def seconds(self) -> float:
-        """The bound; may be set at any time, for calls that begin from then on."""
-        return self._seconds
+    def seconds(self) -> float | None:
+        """The bound on the whole; may be set at any time, as the others, for calls that begin from then on."""
+        return _set(self.bounds.total)
 
     @seconds.setter
-    def seconds(self, seconds: float) -> None:
-        self._seconds = checks.number("seconds", seconds, above=0, unit="seconds")
+    def seconds(self, seconds: float | None) -> None:
+        self.bounds = self.bounds._replace(total=_bound("seconds", seconds))
+
+    @property
+    def first_item(self) -> float | None:
+        """The bound on the way to a stream's first item."""
+        return _set(self.bounds.first_item)
+
+    @first_item.setter
+    def first_item(self, seconds: float | None) -> None:
+        self.bounds = self.bounds._replace(first_item=_bound("first_item", seconds))
+
+    @property
+    def idle(self) -> float | None:
+        """The bound between two items of a stream."""
+        return _set(self.bounds.idle)
+
+    @idle.setter
+    def idle(self, seconds: float | None) -> None:
+        self.bounds = self.bounds._replace(idle=_bound("idle", seconds))
+
+    def check(self, *, streams: bool) -> None:
+        for name, value in (("first_item", self.first_item), ("idle", self.idle)):
+            if value is not None and not streams:
+                raise ConfigError(name, value, "only for a function that streams: a generator function, or one that is "
+                                               "marked with @stream right on it")
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         (plan.call_timeouts if by_call else plan.attempt_timeouts).append(self)
         plan.attempt_gates.append(self)
 
     def statistics(self) -> TimeoutStatistics:
-        return TimeoutStatistics(self._seconds, self.still_running)
+        return TimeoutStatistics(self.seconds, self.still_running, self.first_item, self.idle)
 
     # As a gate.
 
@@ -78,7 +114,18 @@ class Timeout(Policy):
         return False
 
     def __repr__(self) -> str:
-        return f"timeout({self._seconds:g})"
+        named = [f"{name}={value:g}" for name, value in (("first_item", self.first_item), ("idle", self.idle))
+                 if value is not None]
+        return f"timeout({', '.join([f'{self.seconds:g}' if self.seconds is not None else 'None', *named])})"
+
+
+def _bound(name: str, seconds: float | None) -> float:
+    found = checks.optional_number(name, seconds, above=0, unit="seconds")
+    return FOREVER if found is None else found
+
+
+def _set(bound: float) -> float | None:
+    return None if bound == FOREVER else bound
 
 
 @overload
@@ -86,16 +133,25 @@ def timeout(seconds: Callable[P, R], /) -> Guarded[P, R]: ...
 
 
 @overload
-def timeout(seconds: float = ..., *, max_still_running: int = ...) -> Timeout: ...
+def timeout(seconds: float | None = ..., *, first_item: float | None = ..., idle: float | None = ...,
+            max_still_running: int = ...) -> Timeout: ...
 
 
-def timeout(seconds: Any = DEFAULT, *, max_still_running: int = 256) -> Any:
+def timeout(seconds: Any = _UNSET, *, first_item: float | None = None, idle: float | None = None,
+            max_still_running: int = 256) -> Any:
     """Bounds each attempt where it stands below `@retry`, else the whole call, to `seconds` (bare: 20).
 
     The function runs on a worker thread. When time is up, `CallTimeout` is raised; a function that cannot be stopped
     runs on, its result is dropped, and it keeps its place in `@bounded` until it ends. While `max_still_running` such
     functions run, further calls are `Saturated`. A call whose time runs out before it started is `Saturated` too.
+
+    Of a function that streams, `seconds` bounds the whole stream, `first_item` the way to its first item, `idle` the
+    wait for each further one; with one of these, `seconds` may be left out: then the whole has no bound. What the
+    consumer does between two items counts for none of them. All items come from one worker thread, which is taken for
+    as long as the stream is open. A stream that is late on its first item is tried again by a `@retry` above.
     """
     if callable(seconds):
         return Timeout(DEFAULT, max_still_running)(seconds)
-    return Timeout(seconds, max_still_running)
+    if seconds is _UNSET:
+        seconds = DEFAULT if first_item is None and idle is None else None
+    return Timeout(seconds, max_still_running, first_item, idle)

@@ -46,6 +46,11 @@ class Permits:
             some_run = self._left_running > 0
         door.leave(self._request, [held for held in self._permits if not (some_run and held[0].outlives)], ending)
 
+    def end_later(self, ending: Ending, follow: Callable[[], object] | None = None) -> None:
+        """`end`, for a finaliser: takes no lock. Whoever comes to the door next does it and calls `follow`. Only where
+        no function was left to itself."""
+        door.leave_later(self._request, self._permits, ending, follow)
+
     def function_left(self) -> None:
         """A function that holds them runs on by itself."""
         with self._lock:
@@ -60,41 +65,63 @@ class Permits:
             door.leave(self._request, [held for held in self._permits if held[0].outlives], _ENDED_LATE)
 
 
-def run_on_worker(function: Callable[[], Any], seconds: float, cut_off: CutOff, held: Sequence[Permits],
-                  bounds: Sequence[Timed]) -> Any:
-    """Runs `function` on a worker thread and returns or raises what it does.
+class OnItsOwn:
+    """What is told of a function that time bounds, when it is left to itself and when it has ended after all.
 
-    After `seconds` its call is cut off, and `CallTimeout` raised. `held` are the permits it runs under, `bounds` the
-    timeouts that count what still runs.
+    `held` are the permits it runs under, `bounds` the timeouts that count what still runs.
     """
-    job = workers().start(function)
 
-    def leave() -> bool:
-        for permits in held:
+    __slots__ = ("_bounds", "_cut_off", "_held")
+
+    def __init__(self, cut_off: CutOff, held: Sequence[Permits], bounds: Sequence[Timed]) -> None:
+        self._cut_off = cut_off
+        self._held = held
+        self._bounds = bounds
+
+    def leave(self, given_up: Callable[[Callable[[], None]], bool]) -> bool:
+        """Leaves the function to itself, and cuts its call off. `given_up` is called with what is to be called when it
+        has ended; False from it, and from here, where it just has."""
+        for permits in self._held:
             permits.function_left()
-        _count(bounds, 1)
-        if job.leave(afterwards):
-            cut_off.cut()
+        self._count(1)
+        if given_up(self._ended):
+            self._cut_off.cut()
             return True
-        afterwards()
+        self._ended()
         return False
 
-    def afterwards() -> None:
-        _count(bounds, -1)
-        for permits in held:
+    def _ended(self) -> None:
+        self._count(-1)
+        for permits in self._held:
             permits.function_ended()
 
+    def _count(self, change: int) -> None:
+        with door.locked():
+            for bound in self._bounds:
+                bound.still_running += change
+
+
+def run_on_worker(function: Callable[[], Any], seconds: float, own: OnItsOwn) -> Any:
+    """Runs `function` on a worker thread and returns or raises what it does.
+
+    After `seconds` it is left to itself, and `CallTimeout` raised.
+    """
+    job = workers().start(function)
     try:
         ended = job.wait(seconds)
     except BaseException:  # an interrupt in the thread that waits
-        leave()
+        own.leave(job.leave)
         raise
-    if not ended and leave():
+    if not ended and own.leave(job.leave):
         raise CallTimeout(f"no answer within {seconds:.3g} s", seconds=seconds, still_running=True)
     return job.result()
 
 
-def _count(bounds: Sequence[Timed], change: int) -> None:
-    with door.locked():
-        for bound in bounds:
-            bound.still_running += change
+def close_quietly(value: Any) -> None:
+    """A refused response, or an iterator that failed, gives its connection back: nobody will see it again."""
+    try:
+        close = getattr(value, "close", None)
+        if callable(close):
+            close()
+    except Exception:  # it is of no use to anybody
+        pass

@@ -13,6 +13,7 @@ from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.keys import Readers, bound, readers_for
 from llm_guard.runtime.options import Options
+from llm_guard.runtime.stream_unguarded import unguarded
 
 if TYPE_CHECKING:
     from llm_guard.runtime.policy import Policy
@@ -28,16 +29,19 @@ class Guarded(Generic[P, R]):
     """What a policy makes of a function. Called like it; works as a method too (one state for the class).
 
     `with_options(timeout=60)(...)` makes one call under other settings; `guards` lists the policies, outermost first;
-    `statistics()` tells of each; `on_event(listener)` reports what happens, without payload.
+    `statistics()` tells of each; `on_event(listener)` reports what happens, without payload. `streams`: a call returns
+    a `Stream` when its first item is there.
     """
 
     __wrapped__: Callable[P, R]
     __name__: str
     __qualname__: str
 
-    def __init__(self, function: Callable[P, R], stack: Stack, readers: Readers | None = None) -> None:
+    def __init__(self, function: Callable[P, R], stack: Stack, readers: Readers | None = None, *,
+                 streams: bool = False) -> None:
         functools.update_wrapper(self, function)
         self.stack = stack
+        self.streams = streams
         self.readers = readers_for(function, stack.families, readers or {})
         self._bare = function
         self._label = getattr(function, "__qualname__", type(function).__qualname__)
@@ -45,11 +49,18 @@ class Guarded(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if switch.is_off:
-            return self._bare(*args, **kwargs)
+            return self._call_bare(args, kwargs)
         return self._run(options.NONE, args, kwargs)
 
+    def _call_bare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        if self.streams:
+            items: Any = unguarded(partial(self._bare, *args, **kwargs))
+            return items  # type: ignore[no-any-return]  # it does all that an R does
+        return self._bare(*args, **kwargs)
+
     def _run(self, chosen: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        result: R = self.stack.run(self._bare, self._label, args, kwargs, chosen, self._listeners, self.readers)
+        result: R = self.stack.run(self._bare, self._label, args, kwargs, chosen, self._listeners, self.readers,
+                                   self.streams)
         return result
 
     def with_options(self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None,
@@ -59,7 +70,7 @@ class Guarded(Generic[P, R]):
         self.stack.check(chosen)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return self._bare(*args, **kwargs) if switch.is_off else self._run(chosen, args, kwargs)
+            return self._call_bare(args, kwargs) if switch.is_off else self._run(chosen, args, kwargs)
 
         return call
 
@@ -104,6 +115,7 @@ class _Bound(Guarded[P, R]):
         functools.update_wrapper(self, guarded, updated=())
         self.__wrapped__ = guarded._bare.__get__(instance)
         self.stack = guarded.stack
+        self.streams = guarded.streams
         self._bare = self.__wrapped__
         self._label = guarded._label
         self._listeners = guarded._listeners
@@ -128,10 +140,20 @@ def check_function(function: object) -> None:
         raise ConfigError("function", bare, "a function")
     if not callable(bare):  # it may be a prompt, given to a policy that was meant to be called first
         raise ConfigError("function", type(bare).__name__, "a function")
-    called = getattr(bare, "__call__", None)  # noqa: B004 - what is looked at is its kind
-    for kind in (bare, called):
+    for kind in _kinds(bare):
         if inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind):
             raise ConfigError("function", bare, "a blocking function: coroutine functions are not guarded here")
-        if inspect.isgeneratorfunction(kind):
-            raise ConfigError("function", bare, "a function that returns its answer: generator functions, whose work "
-                                                "begins only when they are iterated, are not guarded yet")
+
+
+def streams_by_itself(function: object) -> bool:
+    """Whether it is a generator function, or guarded and known to stream."""
+    if isinstance(function, Guarded):
+        return function.streams
+    if isinstance(function, partial):
+        return streams_by_itself(function.func)
+    return any(map(inspect.isgeneratorfunction, _kinds(function)))
+
+
+def _kinds(function: object) -> tuple[object, object]:
+    """Where it shows what kind of function it is."""
+    return function, getattr(function, "__call__", None)  # noqa: B004 - what is looked at is its kind

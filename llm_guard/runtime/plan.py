@@ -12,13 +12,14 @@ from llm_guard.runtime.reading import Classify
 from llm_guard.state.gate import Gate
 from llm_guard.state.keyed import Keyed
 from llm_guard.state.limiter import LimitGate
+from llm_guard.state.stream_time import Bounds
 from llm_guard.state.tries import Rule
 
 
 class Timed(Protocol):
-    """A bound in time whose calls are cut off when it is reached; `still_running` counts those that went on."""
+    """Bounds in time whose calls are cut off when one is reached; `still_running` counts those that went on."""
 
-    seconds: float
+    bounds: Bounds
     still_running: int
 
 

@@ -49,6 +49,9 @@ class Policy:
         """Adds its part to `plan`. `by_call`: it stands above the retry, where one call is what it sees."""
         raise NotImplementedError
 
+    def check(self, *, streams: bool) -> None:
+        """Refuses a function that it cannot guard as it was set; `streams`: it is one that streams."""
+
     def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
         """The state it was last told to be in and the one it is in now, where they differ; for a family that is among
         `keys`, the state of that key."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llm_guard.errors import GuardError
+from llm_guard.errors import Cancelled, GuardError
 from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
 
 #: Reads an exception or a returned value; None where it has no opinion.
@@ -28,13 +28,19 @@ def know_shapes(reader: Callable[[object], Outcome | None]) -> None:
     _shapes = reader
 
 
-def of_value(value: object, classify: Classify | None) -> Outcome:
-    """The outcome of a call that returned `value`."""
+def of_value(value: object, classify: Classify | None, heard: object = None) -> Outcome:
+    """The outcome of a call that returned `value`.
+
+    `heard` is the last response that a connection received in it: where the value itself says nothing of the server,
+    what that response says of the account's limits counts.
+    """
     if classify is not None and (verdict := _asked(classify, value)) is not None:
         return verdict
-    if type(value) in _PLAIN:
-        return SUCCESS
-    return _shapes(value) or SUCCESS
+    verdict = None if type(value) in _PLAIN else _shapes(value)
+    if verdict is None and heard is not None:
+        verdict = _shapes(heard)
+        return verdict if verdict is not None and verdict.kind is Kind.SUCCESS else SUCCESS
+    return verdict or SUCCESS
 
 
 def of_error(error: BaseException, classify: Classify | None) -> Outcome:
@@ -43,6 +49,8 @@ def of_error(error: BaseException, classify: Classify | None) -> Outcome:
         return IGNORED
     if classify is not None and (verdict := _asked(classify, error)) is not None:
         return verdict
+    if isinstance(error, Cancelled):
+        return IGNORED  # whatever else it is: an error of an HTTP library too, where a connection was cut
     if isinstance(error, GuardError):
         # Of a guarded function below: running out of time is a fact, a refusal there no verdict on the server here.
         return TIMEOUT if isinstance(error, TimeoutError) else _shapes(error) or IGNORED

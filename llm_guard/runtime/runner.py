@@ -14,9 +14,9 @@ from typing import Any
 from llm_guard import call, clock, events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.errors import Cancelled, Rejected, Saturated
-from llm_guard.outcome import IGNORED, SUCCESS, Outcome
+from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Outcome
 from llm_guard.runtime import reading
-from llm_guard.runtime.attempt import Permits, run_on_worker
+from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly, run_on_worker
 from llm_guard.runtime.door import door
 from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
@@ -24,15 +24,16 @@ from llm_guard.state.gate import Ending, Request
 from llm_guard.state.keyed import Keyed
 from llm_guard.state.tries import Tries
 
-_NO_VERDICT = Ending(IGNORED, 0.0)
+#: Of an attempt, or a call, that was interrupted.
+NO_VERDICT = Ending(IGNORED, 0.0)
 
 
 class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_held", "_keys", "_listeners", "_max_wait", "_name", "_nested", "_owner", "_patience",
-                 "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
+                 "_function", "_heard", "_held", "_keys", "_listeners", "_max_wait", "_name", "_nested", "_owner",
+                 "_patience", "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners, keys: dict[Keyed[Any], Hashable] | None = None) -> None:
@@ -55,6 +56,7 @@ class Run:
         self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits: Permits | None = None  # what is held for the whole call
+        self._heard: object = None  # the last response that a connection received in the last attempt
         self._watched = bool(listeners or events.everywhere)
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
@@ -63,16 +65,23 @@ class Run:
             self._attempt_limit, self._timeout, self._deadline = FOREVER, None, deadline
             return
         now = self._time.now()
-        by_call = [bound.seconds for bound in self._plan.call_timeouts]
-        by_attempt = [bound.seconds for bound in self._plan.attempt_timeouts]
-        if options.timeout is not None:
-            (by_attempt if by_attempt and not by_call else by_call)[:1] = [options.timeout]
+        by_call, by_attempt = self._totals(options)
         self._attempt_limit = min(by_attempt, default=FOREVER)
         self._timeout = min([*by_call, *by_attempt], default=None)
-        cooperative = [bound() for bound in self._plan.call_deadlines]
-        if options.deadline is not None:
-            cooperative.append(options.deadline)
-        self._deadline = min(deadline, now + min([*by_call, *cooperative], default=FOREVER))
+        self._deadline = min(deadline, now + min([*by_call, *self._cooperative(options)], default=FOREVER))
+
+    def _totals(self, options: Options) -> tuple[list[float], list[float]]:
+        """The seconds that timeouts give the whole call, and those that they give each attempt."""
+        by_call = [timed.bounds.total for timed in self._plan.call_timeouts]
+        by_attempt = [timed.bounds.total for timed in self._plan.attempt_timeouts]
+        if options.timeout is not None:
+            (by_attempt if by_attempt and not by_call else by_call)[:1] = [options.timeout]
+        return by_call, by_attempt
+
+    def _cooperative(self, options: Options) -> list[float]:
+        """The seconds that deadlines give the whole call."""
+        bounds = [bound() for bound in self._plan.call_deadlines]
+        return bounds if options.deadline is None else [*bounds, options.deadline]
 
     def _begin_tries(self, options: Options) -> Tries | None:
         if self._plan.rule is None:
@@ -86,7 +95,7 @@ class Run:
 
     def go(self) -> Any:
         """Makes the call: returns what the function returned, or raises what ended it."""
-        ending = _NO_VERDICT
+        ending = NO_VERDICT
         value: Any = None
         error: BaseException | None = None
         try:
@@ -98,8 +107,8 @@ class Run:
                 if wait > 0:
                     self._sleep(wait)
         except BaseException:  # given up, or interrupted
-            ending = _NO_VERDICT
-            _close(value)
+            ending = NO_VERDICT
+            close_quietly(value)
             raise
         finally:
             if self._call_permits is not None:
@@ -158,31 +167,27 @@ class Run:
         error: BaseException | None = None
         outcome = IGNORED
         try:
-            _close(before)
+            close_quietly(before)
             if self._watched:
                 self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             value = self._run_function(started, permits)
-            outcome = reading.of_value(value, self._plan.classify)
+            outcome = reading.of_value(value, self._plan.classify, self._heard)
         except BaseException as raised:
             error = raised
             outcome = reading.of_error(raised, self._plan.classify)
+            if outcome.kind in FAILURES and self._is_given_up():
+                outcome = IGNORED  # its connection was cut, under whatever library: that says nothing of the server
             if not isinstance(raised, Exception):
                 raise
         finally:
+            self._heard = None  # an error's traceback would keep the response, and its connection
             self._ended = self._time.now()
             seconds = self._ended - started
             self._ran_for += seconds
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
                             bool(self._plan.paces))
             permits.end(ending)
-            if self._watched:
-                self._tell(events.AttemptEnded, attempt=self._attempts, kind=outcome.kind, seconds=seconds,
-                           hint=outcome.hint)
-                self._tell_changes()
-            for policy in self._plan.tellers:
-                news = policy.news(self._ended, self._keys or {})
-                if news is not None:
-                    events.log(news[0], self._name, news[1])
+            self._tell_end(ending, self._ended)
         try:
             return value, error, ending
         finally:
@@ -191,7 +196,7 @@ class Run:
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""
         limit = FOREVER if self._timeout is None else min(self._attempt_limit, self._deadline - started)
-        cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off)
+        cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off, started + limit)
         mine = Call(min(self._deadline, started + limit), cut_off, self._held, self._owner)
 
         def function() -> Any:
@@ -204,12 +209,20 @@ class Run:
         try:
             if limit == FOREVER or cut_off is None:
                 return function()
-            held = (permits,) if self._call_permits is None else (permits, self._call_permits)
-            return run_on_worker(function, limit, cut_off, held, self._plan.timeouts)
+            return run_on_worker(function, limit, OnItsOwn(cut_off, self._held_for(permits), self._plan.timeouts))
         finally:
             call.end(token)
+            self._heard, mine.heard = mine.heard, None
             if cut_off is not None and cut_off is not self._cut_off:
                 cut_off.close()
+
+    def _held_for(self, permits: Permits) -> tuple[Permits, ...]:
+        """All that an attempt runs under."""
+        return (permits,) if self._call_permits is None else (permits, self._call_permits)
+
+    def _is_given_up(self) -> bool:
+        """Whether the call was given up from above before its time was up."""
+        return self._cut_off is not None and self._cut_off.is_cut and self._time.now() < self._deadline
 
     def _wait_after(self, outcome: Outcome, error: BaseException | None, permits: Permits) -> float | None:
         """Seconds until the next attempt; None: there is none."""
@@ -241,6 +254,17 @@ class Run:
         if self._cut_off.is_cut:
             raise Cancelled("the call was given up while it waited between two attempts")
 
+    def _tell_end(self, ending: Ending, now: float) -> None:
+        """Of an attempt that ended: to those who listen, and what changed by it, in the log too."""
+        if self._watched:
+            self._tell(events.AttemptEnded, attempt=self._attempts, kind=ending.outcome.kind, seconds=ending.seconds,
+                       hint=ending.outcome.hint)
+            self._tell_changes()
+        for policy in self._plan.tellers:
+            news = policy.news(now, self._keys or {})
+            if news is not None:
+                events.log(news[0], self._name, news[1])
+
     def _tell(self, event: type[events.Event], **facts: Any) -> None:
         told = event(self._time.now(), self._name, **facts)
         self._listeners.tell(told)
@@ -251,13 +275,3 @@ class Run:
             change = policy.change(self._time.now(), self._keys or {})
             if change is not None:
                 self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
-
-
-def _close(value: Any) -> None:
-    """A refused response that nobody will see gives its connection back."""
-    try:
-        close = getattr(value, "close", None)
-        if callable(close):
-            close()
-    except Exception:  # it is of no use to anybody
-        pass

@@ -10,13 +10,16 @@ from llm_guard import call, checks, clock
 from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listeners
 from llm_guard.runtime import options, switch
-from llm_guard.runtime.guarded import Guarded, check_function
+from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
 from llm_guard.runtime.keys import Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
 from llm_guard.runtime.runner import Run
+from llm_guard.runtime.stream_run import StreamRun
+from llm_guard.runtime.stream_unguarded import unguarded
+from llm_guard.runtime.streams import Stream
 from llm_guard.state.keyed import Keyed
 
 P = ParamSpec("P")
@@ -41,10 +44,13 @@ class Stack:
             classify = self.classify or function.stack.classify
             if function.stack.classify not in (None, classify):
                 raise ConfigError("classify", self.classify, "one function for the whole stack, given once")
-            return Guarded(function.__wrapped__, Stack((*self.policies, *function.stack.policies), classify),
-                           function.readers)
+            whole = Stack((*self.policies, *function.stack.policies), classify)
+            whole.check_kind(streams=function.streams)
+            return Guarded(function.__wrapped__, whole, function.readers, streams=function.streams)
         check_function(function)
-        return Guarded(function, self)
+        streams = streams_by_itself(function)
+        self.check_kind(streams=streams)
+        return Guarded(function, self, streams=streams)
 
     def anew(self) -> Stack:
         """The same policies with the same settings, each with a state of its own that knows nothing yet."""
@@ -58,15 +64,18 @@ class Stack:
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` once under this stack."""
         check_function(function)
+        streams = streams_by_itself(function)
         if switch.is_off:
-            return function(*args, **kwargs)
+            off: Any = partial(function, *args, **kwargs)
+            return unguarded(off) if streams else off()  # type: ignore[return-value]  # it does all that R can
         label = getattr(function, "__qualname__", type(function).__qualname__)
         readers = readers_for(function, self._plan.families, {}) if self._plan.families else _NO_READERS
-        result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY, readers)
+        self.check_kind(streams=streams)
+        result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY, readers, streams)
         return result
 
     def run(self, function: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any],
-            chosen: Options, listeners: Listeners, readers: Readers) -> Any:
+            chosen: Options, listeners: Listeners, readers: Readers, streams: bool) -> Any:
         """Runs one call, whose keys `readers` find. A policy that this very call already holds is passed through."""
         above = call.in_progress()
         plan = self._plan
@@ -75,15 +84,22 @@ class Stack:
             if plan.is_empty and chosen is options.NONE:
                 if clock.current().now() >= above.deadline:
                     raise Saturated("the deadline had passed before the call could start", policy="deadline")
-                return function(*args, **kwargs)
+                return unguarded(partial(function, *args, **kwargs)) if streams else function(*args, **kwargs)
         keys = keys_of(plan.families, readers, args, kwargs) if plan.families else None
         bare = partial(function, *args, **kwargs)
+        runner = StreamRun if streams else Run
         if plan.fallback is None:
-            return Run(plan, bare, label, chosen, listeners, keys).go()
+            return runner(plan, bare, label, chosen, listeners, keys).go()
         try:
-            return Run(plan, bare, label, chosen, listeners, keys).go()
+            return runner(plan, bare, label, chosen, listeners, keys).go()
         except Exception as error:
-            return plan.fallback(error, args, kwargs)
+            answer = plan.fallback(error, args, kwargs)
+        return unguarded(lambda: answer) if streams and not isinstance(answer, Stream) else answer
+
+    def check_kind(self, *, streams: bool) -> None:
+        """Refuses a function of a kind that its policies cannot guard; `streams`: one that streams."""
+        for policy in self.policies:
+            policy.check(streams=streams)
 
     def check(self, chosen: Options) -> None:
         """Refuses options that this stack has no place for."""

@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 @dataclass(slots=True)  # not frozen: two are made a call, and freezing takes three times as long
 class Ending:
     """How an attempt ended: its outcome, how many seconds it ran, the time limit it ran under, the class of its error,
-    and whether a pace heard of it too."""
+    and whether a pace heard of it too.
+
+    Of a stream `seconds` are those in which it was waited for, `first_item` those until its first item came (None: no
+    stream, or none came), `timeout` the limit that it had for that; none where it ran out of time later.
+    """
 
     outcome: Outcome
     seconds: float
     timeout: float | None = None
     error: type[BaseException] | None = None
     paced: bool = False
+    first_item: float | None = None
 
 
 class Request:

@@ -40,7 +40,7 @@ class Line:
 
     def waiting(self, gate: Gate) -> int:
         """How many wait for `gate`, perhaps among others."""
-        with self._section:
+        with self.locked():
             return sum(len(lane.retries) + len(lane.first_attempts) for lane in self._lanes_at.get(gate, ()))
 
     def enter(self, request: Request, *, give_up_at: float = FOREVER, cut_off: CutOff | None = None) -> None:
@@ -52,6 +52,8 @@ class Line:
         waiting = None
         try:
             time = clock.current()
+            if self._section.later:
+                self._section.catch_up()
             with self._section.checked():
                 now = request.since = time.now()
                 if request.keys is not None:
@@ -85,6 +87,18 @@ class Line:
         """
         self._do(lambda: self._take_back(request, permits, ending))
 
+    def leave_later(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending,
+                    follow: Callable[[], object] | None = None) -> None:
+        """`leave`, for a finaliser: takes no lock. Whoever comes to the door next does it, or one who waits there.
+
+        `follow` is called afterwards, by the same thread.
+        """
+        def change() -> Callable[[], object] | None:
+            self._take_back(request, permits, ending)
+            return follow
+
+        self._section.put_off(change)
+
     def gate_of(self, family: Keyed[G], key: Hashable) -> G:
         """The gate of `key`, as an attempt would have it."""
         with self._section:
@@ -96,6 +110,8 @@ class Line:
 
     def locked(self) -> Section:
         """To read or set a gate's state consistently; briefly."""
+        if self._section.later:
+            self._section.catch_up()
         return self._section
 
     def _do(self, change: Callable[[], None]) -> None:
@@ -214,14 +230,14 @@ class Line:
                 waiter = waiting.waiter = time.waiter()
             if cut_off is not None and cut_off.is_cut:
                 continue  # it was cut before there was a waiter to tell
-            self._section.catch_up()
-            waiter.wait(None if until == FOREVER else until - now)
+            self._section.park(waiter, None if until == FOREVER else until - now)
 
     def _abandon(self, request: Request, waiting: Waiting | None) -> None:
         """Its thread gives up, or was interrupted: nothing is left behind. Goes inside itself."""
         with self._section:
             now = clock.current().now()
             if waiting is not None:
+                self._section.forget(waiting.waiter)
                 self._remove(waiting)
             if self._inside.pop(request, None) is not None:
                 for gate, permit in zip(request.gates, request.permits, strict=True):

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
+from llm_guard import clock
+
 
 class InTheMidst(Exception):
     """This very thread is inside already."""
@@ -20,11 +22,13 @@ class InTheMidst(Exception):
 class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checker only
     """A reentrant lock to hold briefly: `with section.checked():`, or bare, to look only.
 
-    `later` is for what cannot be done in the midst; whoever was inside calls `catch_up` when it is out again.
+    `later` is for what cannot be done in the midst; whoever was inside calls `catch_up` when it is out again. What a
+    change returns, where that is not None, is called after it, outside.
     """
 
     def __init__(self) -> None:
-        self.later: deque[Callable[[], None]] = deque()
+        self.later: deque[Callable[[], Callable[[], object] | None]] = deque()
+        self._parked: dict[clock.Waiter, None] = {}  # of those who wait outside
 
     def checked(self) -> Self:
         """Itself; raises `InTheMidst` where this thread is inside already."""
@@ -36,5 +40,35 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         """Does what was left for later, once this thread is out. What comes while it does stays for the next."""
         if self.later and not self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
             with self:
-                for _ in range(len(self.later)):
-                    self.later.popleft()()
+                afterwards = [self.later.popleft()() for _ in range(len(self.later))]
+            for follow in afterwards:
+                if follow is not None:
+                    follow()
+
+    def put_off(self, change: Callable[[], Callable[[], object] | None]) -> None:
+        """Leaves `change` for whoever comes next; one who is parked is woken to do it.
+
+        It takes no lock, for finalisers call it, in any thread and in the midst of anything: each step is a single
+        operation of a deque or a dict. None is missed: who parks is listed first and looks for changes then, and who
+        goes on is off the list before it looks.
+        """
+        self.later.append(change)
+        try:
+            waiter, _ = self._parked.popitem()
+        except KeyError:
+            return
+        waiter.set()
+
+    def park(self, waiter: clock.Waiter, timeout: float | None) -> None:
+        """Waits outside until `waiter` is set or `timeout` seconds have passed, or until something was put off."""
+        self._parked[waiter] = None
+        try:
+            self.catch_up()
+            waiter.wait(timeout)
+        finally:
+            self.forget(waiter)
+        self.catch_up()
+
+    def forget(self, waiter: clock.Waiter | None) -> None:
+        """Its thread no longer waits. For who was interrupted; again: no effect."""
+        self._parked.pop(waiter, None)  # type: ignore[arg-type]  # None is not among them

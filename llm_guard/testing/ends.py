@@ -71,6 +71,10 @@ class ServerTimeout(TimeoutError):
     """The caller's time ran out. The call stays in the server, which works on it all the same."""
 
 
+class CallerGone(Exception):
+    """The caller went away before its call had ended. Nobody hears of it but who drives the server."""
+
+
 def outcome_of(end: object) -> Outcome | None:
     """What this server said, from what its call returned or raised; None for what is not its word. A `classify`."""
     match end:

@@ -92,6 +92,18 @@ def test_the_decorated_requests_function_is_answered_by_its_own_server_and_by_a_
         assert len(ended.stdout.splitlines()) == 2
 
 
+def test_the_openai_client_is_answered_by_its_own_server_and_by_a_given_one() -> None:
+    pytest.importorskip("openai")
+    with cold_server("A5", speed=50, api="openai") as server:
+        given = run("openai_client.py", "--url", server.url + "/v1", "--model", "m")
+        assert server.stats()["successes"] == 21
+    for ended in (given, run("openai_client.py")):
+        assert ended.returncode == 0, ended.stderr
+        *whole, streamed = ended.stdout.splitlines()
+        assert whole == [f"What is {number} squared? -> echo: What is {number} squared?" for number in range(20)]
+        assert streamed == "echo: What is a cold start?"
+
+
 def test_prompts_of_a_file_come_out_as_json_lines_in_order(tmp_path: Path) -> None:
     prompts = [f'number {number}, "quoted", é' for number in range(20)]
     file = tmp_path / "prompts.txt"

@@ -115,7 +115,7 @@ def test_a_response_that_is_not_json_raises_without_its_body(content: bytes) -> 
     error = caught.value
     assert error.__context__ is None  # the error of the JSON library holds the body
     assert "secr" not in str(error)
-    assert error.shape == "Response"
+    assert error.shape == f"Response of {len(content)} bytes"
 
 
 def test_the_error_is_one_of_ours_and_can_be_pickled() -> None:

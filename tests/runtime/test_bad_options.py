@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from llm_guard import (
     ramp_up,
     retry,
     stack,
+    stream,
     timeout,
 )
 
@@ -38,6 +39,8 @@ BAD: list[tuple[Callable[..., object], str, list[object]]] = [
     (bounded, "holds", ["forever", None, 1, True]),
     (timeout, "seconds", [-1, 0, NAN, INF, "1", True, None]),
     (timeout, "max_still_running", [0, 1.5, "8", True]),
+    (timeout, "first_item", [0, -1, "5", NAN, INF, True]),
+    (timeout, "idle", [0, -1, "5", NAN, INF, True]),
     (deadline, "seconds", [0, -1, NAN, INF, "1", False, None]),
     (retry, "attempts", [0, -1, "8", 2.5, True, None]),
     (retry, "max_refusal_wait", [-1, NAN, INF, "600", None]),
@@ -114,31 +117,22 @@ async def an_async_generator(prompt: str) -> AsyncIterator[str]:
     yield prompt
 
 
-def a_generator(prompt: str) -> Iterator[str]:
-    yield prompt
-
-
 class AsyncCallable:
     async def __call__(self, prompt: str) -> str:
         return prompt
 
 
-class GeneratorCallable:
-    def __call__(self, prompt: str) -> Iterator[str]:
-        yield prompt
-
-
 UNGUARDABLE = {
-    "coroutine function": a_coroutine, "async generator": an_async_generator, "generator": a_generator,
+    "coroutine function": a_coroutine, "async generator": an_async_generator,
     "class": AsyncCallable, "exception class": ValueError, "partial of a coroutine": partial(a_coroutine, "x"),
-    "partial of a generator": partial(a_generator, "x"), "async callable": AsyncCallable(),
-    "generator callable": GeneratorCallable(), "partial of an async callable": partial(AsyncCallable(), "x"),
+    "async callable": AsyncCallable(), "partial of an async callable": partial(AsyncCallable(), "x"),
     "bound coroutine method": AsyncCallable().__call__, "property": property(lambda self: 1),
 }
 POLICIES: dict[str, Callable[[Any], object]] = {
     "bare retry": retry, "retry": retry(), "bare timeout": timeout, "timeout": timeout(5), "bare breaker": breaker,
     "breaker": breaker(), "bare ramp_up": ramp_up, "ramp_up": ramp_up(), "bounded": bounded(8),
     "deadline": deadline(5), "fallback": fallback("other"), "stack": stack(retry()), "call": stack(retry()).call,
+    "bare stream": stream, "stream": stream(),
 }
 
 

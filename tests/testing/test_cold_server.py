@@ -17,7 +17,7 @@ import requests
 
 from llm_guard.errors import ConfigError
 from llm_guard.llm import outcome_of
-from llm_guard.llm.hints import left_in
+from llm_guard.llm.limits import left_in
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.cold_server.dialects import OpenAI
@@ -134,7 +134,7 @@ def test_a_body_of_unknown_length_ends_the_connection(client: Client, headers: d
 @pytest.mark.parametrize("body", [
     {}, [], {"model": "m"}, {"model": "m", "messages": []}, {"model": "m", "messages": [{"role": "user"}]},
     {"messages": [{"role": "user", "content": "x"}]}, {"model": "m", "messages": [3]},
-    {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]},
+    {"model": "m", "max_tokens": 0, "messages": [{"role": "user", "content": "x"}]},
 ])
 def test_malformed_chats_are_refused_as_the_chat_api_does(client: Client, body: object) -> None:
     status, reply, _ = client.send("POST", CHAT, body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, assert_type
 
 from llm_guard import (
@@ -23,6 +23,8 @@ from llm_guard import (
     stack,
     timeout,
 )
+from llm_guard.llm import Text, Usage, anthropic, huggingface, ollama, openai
+from llm_guard.llm.ready import Prompt
 from llm_guard.mapping.mapping import Mapping
 from llm_guard.policies.bounded import Bounded, BoundedStatistics
 from llm_guard.policies.breaker import Breaker
@@ -235,3 +237,15 @@ simulate("A", Strategy(not_marked))
 simulate("A", not_marked)  # type: ignore[arg-type]
 assert_type(stack(retry()).anew(), Stack)
 assert_type(ramp_up().anew(), RampUp)
+
+
+# Ready calls.
+
+assert_type(openai("m"), Callable[[Prompt], Text])
+assert_type(openai("m", endpoint="completion", stream=False)("hello").usage, Usage | None)
+assert_type(ollama("m", stream=True), Callable[[Prompt], Generator[str, None, Text]])
+assert_type(anthropic("m", max_tokens=5)([{"role": "user", "content": "hello"}]), Text)
+assert_type(list(map_with_backpressure(ramp_up(huggingface("m")), words())), list[Text])
+openai("m", endpoint="embeddings")  # type: ignore[call-overload]
+anthropic("m", key=3)  # type: ignore[call-overload]
+openai("m")(3)  # type: ignore[arg-type]

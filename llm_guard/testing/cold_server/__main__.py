@@ -14,6 +14,7 @@ from _thread import interrupt_main
 
 from llm_guard.errors import ConfigError
 from llm_guard.testing.cold_server import ColdServer
+from llm_guard.testing.cold_server.dialects import APIS
 from llm_guard.testing.server import SCENARIOS
 
 
@@ -28,6 +29,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="share of calls that end in a 500, below 1 (default: the scenario's)")
     parser.add_argument("--broken", type=float, default=0.0, help="share of answers with cut-off JSON (default: 0)")
     parser.add_argument("--one-shape", action="store_true", help="the text always at [0].generated_text")
+    parser.add_argument("--api", choices=APIS, help="the only API spoken (default: all, each at its own paths)")
+    parser.add_argument("--cancel", action="store_true", help="drop a call whose client is gone")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default: 0)")
     parser.add_argument("--until-eof", action="store_true", help="end too when the standard input ends")
@@ -39,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         server = ColdServer(given.scenario, speed=given.speed, seed=given.seed, noise=given.noise, broken=given.broken,
-                            mixed_shapes=not given.one_shape, host=given.host, port=given.port)
+                            mixed_shapes=not given.one_shape, api=given.api, cancels=given.cancel, host=given.host,
+                            port=given.port)
     except (ConfigError, OSError) as error:
         parser.error(str(error))
     # Said outright: a shell starts its background jobs with SIGINT ignored.

@@ -1,23 +1,27 @@
-"""One connection of the server: requests in, replies out, kept alive between them."""
+"""One connection of the server: requests in, replies and streams out, kept alive between them."""
 
 from __future__ import annotations
 
 import json
+import selectors
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
-from llm_guard.testing.cold_server.dialects import BadRequest, Dialect, HuggingFace, OpenAI, Reply
+from llm_guard.testing.cold_server.body import Body
+from llm_guard.testing.cold_server.dialects import BadRequest, Dialect, Question, Reply, dialect_of
 from llm_guard.testing.server import Reason
-from llm_guard.testing.virtual_server import ServerFailed, ServerRefused
+from llm_guard.testing.virtual_server import CallerGone, ServerFailed, ServerRefused
 
 if TYPE_CHECKING:
     from llm_guard.testing.cold_server.server import Listener
 
 _MOST_BYTES = 1 << 20
-_MODELS = "/models/"
-_CHAT = "/v1/chat/completions"
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -51,36 +55,77 @@ class Connection(BaseHTTPRequestHandler):
         elif dialect is None:
             self._send(Reply(404, {"error": "Not Found"}))
         else:
-            reply = self._answer(dialect, raw)
-            if reply is None:
-                self.close_connection = True
-            else:
-                self._send(reply, cut_off=reply.status == 200 and self.server.breaks())
+            self._answer(dialect, raw)
 
     def _dialect(self, path: str) -> Dialect | None:
-        if path == _CHAT:
-            return OpenAI()
-        if path.startswith(_MODELS) and len(path) > len(_MODELS):
-            return HuggingFace(unquote(path[len(_MODELS):]), self.server.mixed_shapes)
-        return None
+        return dialect_of(path, self.server.api, self.server.mixed_shapes)
 
-    def _answer(self, dialect: Dialect, raw: bytes) -> Reply | None:
-        """None: the line breaks without a word."""
+    def _answer(self, dialect: Dialect, raw: bytes) -> None:
+        endpoint, words = dialect
         try:
-            prompt = dialect.prompt(json.loads(raw))
+            question = endpoint.read(json.loads(raw))
         except BadRequest as bad:
-            return bad.reply
+            self._send(words.bad_request(bad.status, bad.message))
+            return
         except (ValueError, RecursionError):
-            return dialect.bad_request(400, "the body is not valid JSON")
+            self._send(words.bad_request(400, "the body is not valid JSON"))
+            return
         try:
-            text = self.server.model.call(prompt)
-            return _telling(dialect, dialect.answer(prompt, text), text)
+            (self._stream if question.streams else self._reply)(dialect, question)
         except ServerFailed as failed:
-            return _telling(dialect, dialect.failure(), failed)
+            self._send(_telling(dialect, words.failure(), failed))
         except ServerRefused as refused:
             if refused.reason is Reason.CONNECTION:
-                return None
-            return _telling(dialect, dialect.refusal(refused.reason, refused.hint, refused.tells_growth), refused)
+                self.close_connection = True  # without a word
+            else:
+                said = words.refusal(refused.reason, refused.hint, refused.tells_growth, question.model)
+                self._send(_telling(dialect, said, refused))
+        except CallerGone:
+            self.close_connection = True
+
+    def _reply(self, dialect: Dialect, question: Question) -> None:
+        text = self.server.model.call(question.prompt, gone=self._watch())
+        self._send(_telling(dialect, dialect.endpoint.answer(question, text), text), cut_off=self.server.breaks())
+
+    def _stream(self, dialect: Dialect, question: Question) -> None:
+        """An error after the first token is told in the stream; those before it are left to the caller."""
+        endpoint, words = dialect
+        model = self.server.model
+        with closing(model.stream(question.prompt, most=question.most, gone=self._watch())) as tokens:
+            first = next(tokens)
+            delivered, sent, muted, breaks = 0, 0, False, self.server.breaks()
+
+            def counted() -> Iterator[str]:
+                nonlocal delivered
+                for token in chain([first], tokens):
+                    delivered += 1
+                    yield token
+
+            reply = _telling(dialect, Reply(200, None, {"Content-Type": endpoint.stream_type}), first)
+            with Body(self, reply) as body:
+                try:
+                    for event in endpoint.events(question, counted()):
+                        if self._is_gone():
+                            raise CallerGone
+                        sent += 1
+                        if muted:
+                            continue
+                        muted = breaks and delivered > 1  # in the midst of an event, and nothing after it
+                        body.write(event[:len(event) // 2] if muted else event)
+                except ServerFailed:
+                    body.write(endpoint.broken_off(question, words.failure().body, sent))
+
+    def _watch(self) -> Callable[[], bool] | None:
+        return self._is_gone if self.server.cancels else None
+
+    def _is_gone(self) -> bool:
+        """Whether the client has closed its end."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.connection, selectors.EVENT_READ)
+                return bool(selector.select(0)) and not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def _body(self) -> bytes | Reply:
         if "Transfer-Encoding" in self.headers:
@@ -101,15 +146,17 @@ class Connection(BaseHTTPRequestHandler):
         body = json.dumps(reply.body).encode()
         if cut_off:
             body = body[:len(body) // 2]
+        self.begin(reply, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        self.wfile.write(body)
+
+    def begin(self, reply: Reply, headers: Mapping[str, str]) -> None:
+        """Sends the status and all headers."""
         self.send_response(reply.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in reply.headers.items():
+        for name, value in {**headers, **reply.headers}.items():
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class finds wrong with a request, as JSON."""
@@ -125,4 +172,4 @@ def _telling(dialect: Dialect, reply: Reply, end: object) -> Reply:
     remaining, reset = getattr(end, "remaining", None), getattr(end, "reset", None)
     if remaining is None or reset is None:
         return reply
-    return replace(reply, headers={**reply.headers, **dialect.left(remaining, reset)})
+    return replace(reply, headers={**reply.headers, **dialect.words.left(remaining, reset)})

@@ -15,6 +15,7 @@ from typing import Any
 from llm_guard import checks
 from llm_guard.clock import SystemClock
 from llm_guard.testing.cold_server.connection import Connection
+from llm_guard.testing.cold_server.dialects import APIS
 from llm_guard.testing.server import Scenario
 from llm_guard.testing.server import scenario as scenario_named
 from llm_guard.testing.virtual_server import VirtualServer
@@ -28,9 +29,11 @@ class Listener(ThreadingTCPServer):
     request_queue_size = 1024  # a whole fleet of clients may connect at once
 
     def __init__(self, address: tuple[str, int], model: VirtualServer, seed: int, broken: float,
-                 mixed_shapes: bool) -> None:
+                 mixed_shapes: bool, api: str | None, cancels: bool) -> None:
         self.model = model
         self.mixed_shapes = mixed_shapes
+        self.api = api
+        self.cancels = cancels
         self._broken = broken
         self._random = Random(f"broken {seed}")
         self._lock = allocate_lock()
@@ -88,16 +91,23 @@ class ColdServer:
 
     `scenario` is a name or a `Scenario`; `speed` divides all times and hints; `noise` is the share of 500s, below 1, if
     not the scenario's own; `broken` the share of answers whose JSON is cut off; with `mixed_shapes` the text stands in
-    a different place from answer to answer. `port` 0 takes a free one. ConfigError for what cannot work.
+    a different place from answer to answer. `api` is the one API that is spoken, by default each has paths of its own.
+
+    A stream whose client is gone is dropped when the next token is to be sent; any other call is worked on all the
+    same, unless `cancels`: then it is dropped wherever it is. `port` 0 takes a free one. ConfigError for what cannot
+    work.
     """
 
     def __init__(self, scenario: str | Scenario = "A", *, speed: float = 1.0, seed: int = 0, noise: float | None = None,
-                 broken: float = 0.0, mixed_shapes: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
+                 broken: float = 0.0, mixed_shapes: bool = True, api: str | None = None, cancels: bool = False,
+                 host: str = "127.0.0.1", port: int = 0) -> None:
         settings = check_options(scenario if isinstance(scenario, Scenario) else scenario_named(scenario), speed, noise,
                                  broken, port)
+        if api is not None:
+            checks.one_of("api", api, tuple(APIS))
         self._clock = SystemClock()
         model = VirtualServer(settings, seed, speed=speed, clock=self._clock)
-        self._listener = Listener((host, port), model, seed, broken, mixed_shapes)
+        self._listener = Listener((host, port), model, seed, broken, mixed_shapes, api, cancels)
         self._started = False
         self.url = f"http://{host}:{self._listener.server_address[1]}"
 
@@ -124,11 +134,11 @@ class ColdServer:
 
 @contextmanager
 def cold_server(scenario: str | Scenario = "A", *, speed: float = 1.0, seed: int = 0, noise: float | None = None,
-                broken: float = 0.0, mixed_shapes: bool = True, host: str = "127.0.0.1",
-                port: int = 0) -> Iterator[ColdServer]:
+                broken: float = 0.0, mixed_shapes: bool = True, api: str | None = None, cancels: bool = False,
+                host: str = "127.0.0.1", port: int = 0) -> Iterator[ColdServer]:
     """A `ColdServer` that serves on threads of this process while the block lasts; the same options."""
     server = ColdServer(scenario, speed=speed, seed=seed, noise=noise, broken=broken, mixed_shapes=mixed_shapes,
-                        host=host, port=port)
+                        api=api, cancels=cancels, host=host, port=port)
     server.start()
     try:
         yield server

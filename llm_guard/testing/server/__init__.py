@@ -2,7 +2,7 @@
 
 from llm_guard.testing.server.best import best_answers, best_time
 from llm_guard.testing.server.limits import Left
-from llm_guard.testing.server.model import REFUSAL_SECONDS, Finished, Refusal, ServerModel
+from llm_guard.testing.server.model import REFUSAL_SECONDS, Finished, Refusal, ServerModel, Started
 from llm_guard.testing.server.random_scenario import random_scenario
 from llm_guard.testing.server.scenarios import SCENARIOS, scenario, server_random
 from llm_guard.testing.server.settings import Scenario
@@ -18,6 +18,7 @@ __all__ = [
     "Refusal",
     "Scenario",
     "ServerModel",
+    "Started",
     "Stats",
     "best_answers",
     "best_time",

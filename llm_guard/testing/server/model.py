@@ -41,6 +41,15 @@ class Finished(NamedTuple):
     at: float
 
 
+class Started(NamedTuple):
+    """Work on an accepted call began at the instant `at`, and will end at `ends`; not `ok`: with a 500."""
+
+    call: int
+    at: float
+    ends: float
+    ok: bool
+
+
 class ServerModel:
     """One server. Instants are seconds since its first call and never go back.
 
@@ -62,6 +71,7 @@ class ServerModel:
         self._running: list[tuple[float, int, int, bool]] = []  # a heap: ends at, started as which, call, ok
         self._moves_up_at = math.inf
         self._finished: list[Finished] = []
+        self._started: list[Started] = []
 
     def arrive(self, now: float, call: int) -> Refusal | None:
         """A call arrives, by a name of its own. None: it is accepted, and `advance` will tell of its end."""
@@ -84,6 +94,25 @@ class ServerModel:
         self._run(now)
         finished, self._finished = self._finished, []
         return finished
+
+    def started(self) -> list[Started]:
+        """The calls that work began on since it was last asked, in order."""
+        started, self._started = self._started, []
+        return started
+
+    def leave(self, now: float, call: int) -> None:
+        """The server drops an accepted call whose caller is gone: its slot, or its place in the queue, is free."""
+        self._run(now)
+        if call in self._queue:
+            self._queue.remove(call)
+        else:
+            running = [work for work in self._running if work[2] != call]
+            if len(running) == len(self._running):
+                return  # it had ended
+            heapq.heapify(running)
+            self._running = running
+        self.stats.left(now)
+        self._freed(now)
 
     def next_event(self) -> float | None:
         """When next something happens that may end a call. None while no call is inside."""
@@ -153,6 +182,9 @@ class ServerModel:
         _, _, call, ok = heapq.heappop(self._running)
         self._finished.append(Finished(call, ok, now))
         self.stats.finished(now, ok)
+        self._freed(now)
+
+    def _freed(self, now: float) -> None:
         if self._queue:
             self._moves_up_at = min(self._moves_up_at, now + _MOVES_UP_AFTER)
         else:
@@ -164,7 +196,9 @@ class ServerModel:
         while self._queue and self._loading.ready and len(self._running) < self._capacity.slots:
             ok = self._noise.random() >= self.scenario.noise
             seconds = self._service.begin()
-            heapq.heappush(self._running, (now + seconds, self._service.begun, self._queue.popleft(), ok))
+            call = self._queue.popleft()
+            heapq.heappush(self._running, (now + seconds, self._service.begun, call, ok))
+            self._started.append(Started(call, now, now + seconds, ok))
         self._observe(now)
 
     def _observe(self, now: float) -> None:

@@ -48,11 +48,12 @@ class Timeline:
 
 @dataclass(slots=True)
 class Stats:
-    """`in_flight` counts the calls inside: held, queued and being worked on."""
+    """`in_flight` counts the calls inside: held, queued and being worked on; `abandoned` those that were dropped."""
 
     calls: int = 0
     successes: int = 0
     failures: int = 0
+    abandoned: int = 0
     in_flight: int = 0
     peak_in_flight: int = 0
     refusals: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
@@ -76,3 +77,8 @@ class Stats:
         else:
             self.failures += 1
         self.timeline.record(now, self.in_flight, answered=int(ok))
+
+    def left(self, now: float) -> None:
+        self.in_flight -= 1
+        self.abandoned += 1
+        self.timeline.record(now, self.in_flight)

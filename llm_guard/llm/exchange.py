@@ -1,0 +1,240 @@
+"""One request and its answer on one connection, which the call in progress may cut from outside.
+
+A connection is shut down through a duplicate of its file descriptor: that one outlives the wrapping in TLS, which
+detaches the plain socket, and shuts nothing down but this very connection. It is held from before `connect` until the
+body is read or closed, and no longer: a connection that is back in its pool belongs to whoever takes it next.
+
+The resolution of host names can't be cut off: that is a blocking call of the system's, with no connection yet. It is
+over when the system gives up, and what comes after it is not begun.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from llm_guard import call, clock
+from llm_guard.call import FOREVER, Call
+from llm_guard.errors import CallTimeout, Cancelled
+from llm_guard.state.alarm import Bell, alarm
+
+#: A wait that was bounded by the deadline may end so much before it, in seconds.
+SLACK = 0.001
+#: The connection is reset when it is closed: what was not sent is of no use, and the server need not read to see it.
+_RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+_UNDER_WAY = {errno.EINPROGRESS, errno.EWOULDBLOCK}
+
+
+class Errors(NamedTuple):
+    """What a request raises when its call runs out of time, or is given up, as errors of an HTTP library too."""
+
+    timeout: type[CallTimeout]
+    cancelled: type[Cancelled]
+
+
+def bounding() -> Call | None:
+    """The call in progress, where it may end before a request does."""
+    found = call.in_progress()
+    if found is None or not found.active or (found.cut_off is None and found.deadline == FOREVER):
+        return None
+    return found
+
+
+def error_of(bound: Call | None, began: float, errors: Errors) -> CallTimeout | Cancelled | None:
+    """What a request that began at that instant must raise, where its call is over or given up; else None."""
+    if bound is None or not bound.active:
+        return None
+    if _ran_out(bound):
+        seconds = max(0.0, bound.deadline - began)
+        return errors.timeout(f"the call's deadline came {seconds:.3g} s after the request began", seconds=seconds)
+    if bound.cut_off is not None and bound.cut_off.is_cut:
+        return errors.cancelled("the call was given up while it made a request")
+    return None
+
+
+def _ran_out(bound: Call) -> bool:
+    return clock.current().now() >= bound.deadline - SLACK
+
+
+class Exchange:
+    """It is cut at the deadline of the call in progress, and when that call is cut off.
+
+    Whoever is blocked on it ends at once, in whatever way; so `is_cut` is asked after each operation: a body without a
+    length that is cut looks whole. A call that has ended cuts nothing any more.
+
+    `line` is the socket that the body is read from, and `timeout` the longest wait for a part of it, in seconds, as it
+    was asked for; both are None until they are known.
+    """
+
+    __slots__ = ("_began", "_bell", "_call", "_descriptor", "_ended", "_lock", "_process", "is_cut", "line", "timeout")
+
+    def __init__(self) -> None:
+        self.is_cut = False
+        self.line: socket.socket | None = None
+        self.timeout: float | None = None
+        self._began = clock.current().now()
+        self._lock = threading.RLock()  # a finaliser may end it while this very thread is in here
+        self._descriptor = -1
+        self._ended = False
+        self._process = os.getpid()
+        self._call: Call | None = None
+        self._bell: Bell | None = None
+        self.join()
+
+    def join(self) -> None:
+        """Registers with the call in progress; each operation does so first, for it may belong to another one."""
+        found = bounding()
+        if found is self._call and found is not None:
+            return
+        if found is None or self._ended:
+            if self._call is not None and not self._call.active:
+                self._unwatch()
+            return
+        self._unwatch()
+        self._call = found
+        cut_off = found.cut_off
+        if found.deadline < (FOREVER if cut_off is None else cut_off.at):  # else its caller cuts it off in time
+            self._bell = alarm().at(found.deadline, self._cut)
+        if cut_off is not None:
+            cut_off.watch(self._cut)
+
+    def hold(self, descriptor: int) -> None:
+        """From now on the connection behind this descriptor is the one that is cut."""
+        duplicate = socket.dup(descriptor)
+        with self._lock:
+            before, self._descriptor = self._descriptor, duplicate
+            if self.is_cut:
+                _shut_down(duplicate)
+        if before >= 0:
+            socket.close(before)
+
+    def end(self, *, whole: bool = False) -> bool:
+        """Lets go of the connection, which is not cut from now on. Whether it was, or is now.
+
+        One that is not `whole`, with its answer received, is cut where its call is over: a wait that was bounded by the
+        deadline may have ended a moment before the alarm.
+        """
+        if not whole and self._call is not None and _ran_out(self._call):
+            self._cut()
+        with self._lock:
+            self._ended = True
+            descriptor, self._descriptor = self._descriptor, -1
+        self._unwatch()
+        self.line = None
+        if descriptor >= 0:
+            socket.close(descriptor)
+        return self.is_cut
+
+    def left(self) -> float:
+        """Seconds until the call's deadline."""
+        if self._call is None or not self._call.active:
+            return FOREVER
+        return max(0.0, self._call.deadline - clock.current().now())
+
+    def set_timeout(self) -> None:
+        """Bounds the next wait on its line: as was asked for, but by what is left of the call in progress now."""
+        if self.line is not None:
+            self.line.settimeout(at_most(self.timeout, self.left()))
+
+    def error(self, errors: Errors) -> CallTimeout | Cancelled | None:
+        """What an operation on it must raise; None where it is not cut and its call is not over."""
+        found = error_of(self._call, self._began, errors)
+        if found is None and self.is_cut:  # for a call that has ended since
+            return errors.cancelled("the connection was cut when a call was given up")
+        return found
+
+    def _unwatch(self) -> None:
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.cancel()
+        if self._call is not None and self._call.cut_off is not None:
+            self._call.cut_off.unwatch(self._cut)
+
+    def _cut(self) -> None:
+        bound = self._call
+        # A child process has the same connection, which is its parent's.
+        if bound is None or not bound.active or self._process != os.getpid():
+            return
+        with self._lock:
+            if not self._ended:
+                self.is_cut = True
+                if self._descriptor >= 0:
+                    _shut_down(self._descriptor)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_bell"):  # it was made whole
+            self.end()
+
+
+def _shut_down(descriptor: int) -> None:
+    line = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)  # the family does not matter for this
+    try:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        line.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it is not connected, or no longer
+        pass
+    finally:
+        line.detach()
+
+
+def connect(exchange: Exchange, host: str, port: int | None, *, timeout: float | None, family: int = socket.AF_UNSPEC,
+            source: tuple[str, int] | None = None, options: Iterable[Any] = ()) -> socket.socket:
+    """As `socket.create_connection` does, with each socket registered before it connects.
+
+    `timeout` in seconds, for each address; None: as long as the call lasts. `options` are given to `setsockopt`.
+    Raises the last address's `OSError`.
+    """
+    last: OSError | None = None
+    for its_family, kind, protocol, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
+        if exchange.is_cut:
+            break
+        line = socket.socket(its_family, kind, protocol)
+        try:
+            for option in options:
+                line.setsockopt(*option)
+            if source:
+                line.bind(source)
+            exchange.hold(line.fileno())
+            _connect(exchange, line, address, at_most(timeout, exchange.left()))
+            line.settimeout(timeout)
+            return line
+        except OSError as error:
+            last = error
+            line.close()
+        except BaseException:
+            line.close()
+            raise
+    try:
+        raise last or OSError(errno.ECONNABORTED, "no connection was made")
+    finally:
+        last = None  # its traceback holds this frame
+
+
+def _connect(exchange: Exchange, line: socket.socket, address: Any, timeout: float | None) -> None:
+    from urllib3.util.wait import wait_for_write
+
+    line.settimeout(0)
+    code = line.connect_ex(address)
+    if code in _UNDER_WAY:
+        if exchange.is_cut:  # before there was a connection to shut down
+            code = errno.ECONNABORTED
+        elif wait_for_write(line, timeout):
+            code = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        else:
+            raise TimeoutError("timed out")
+    if code:
+        raise OSError(code, os.strerror(code))
+    if exchange.is_cut:
+        raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+
+
+def at_most(timeout: float | None, left: float) -> float | None:
+    """The shorter of the two, where None and infinity mean no bound; never 0, which would mean not to wait at all."""
+    if left == FOREVER:
+        return timeout
+    return max(SLACK, left if timeout is None else min(timeout, left))
