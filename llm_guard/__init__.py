@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_guard.errors import CallTimeout, Cancelled, ConfigError, GuardError, QuotaExhausted, Rejected, Saturated
 from llm_guard.llm.signals import outcome_of
+from llm_guard.llm.usage import usage_of
 from llm_guard.mapping.executor import BlockingExecutor
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.mapping.result import Result
@@ -72,7 +73,7 @@ __all__ = [
     "timeout",
 ]
 
-reading.know_shapes(outcome_of)
+reading.know_shapes(outcome_of, usage_of)
 
 
 def __getattr__(name: str) -> Any:

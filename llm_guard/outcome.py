@@ -43,6 +43,9 @@ class Outcome:
     that the account has left now, and the seconds until it has all of them again. None: not told. Where the limit is a
     fixed window, nothing comes back before `reset`; where it is a bucket, it fills little by little until then.
     `remaining_tokens` and `reset_tokens` are the same of its limit on tokens, which is a limit of its own.
+
+    `output_tokens` are those of the answer, `total_tokens` with those of the question: what the call took of an account
+    that is counted in tokens. None: not known.
     """
 
     kind: Kind
@@ -52,6 +55,8 @@ class Outcome:
     reset: float | None = None
     remaining_tokens: float | None = None
     reset_tokens: float | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
 
 
 SUCCESS = Outcome(Kind.SUCCESS)

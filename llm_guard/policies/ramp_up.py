@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock, events
 from llm_guard.call import FOREVER
-from llm_guard.errors import ConfigError, QuotaExhausted, Saturated
+from llm_guard.errors import ConfigError
 from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
-from llm_guard.runtime.keys import Key, check_key
+from llm_guard.runtime.keys import Key, check_key, costs_of
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
-from llm_guard.state.gate import Ending, Request
+from llm_guard.state.cost_gate import CostGate, Costs
+from llm_guard.state.gate import Gate
 from llm_guard.state.keyed import MOST, Keyed
-from llm_guard.state.pace import Pace, Start
+from llm_guard.state.pace import Pace
+from llm_guard.state.pace_door import PaceGate
 from llm_guard.state.pace_snapshot import PaceSnapshot, together
 from llm_guard.state.pace_words import RESUMED, paused_for
 
@@ -39,58 +42,15 @@ class RampUpStatistics:
     waits are added up (a None among rates, limits or capacities: None); `gate_in`, `next_probe_in` and `since` are the
     shortest, `latency` is the mean; `growth_limited` says that one is; `state` and `why` are those that all share, else
     "mixed" and "several reasons".
+
+    `spent` is what the calls of the last `cost_per` seconds cost, as far as is known, the others by their estimates
+    (None: no `cost` was given; with a key, of all).
     """
 
     pace: PaceSnapshot
     waiting: int
     keys: int = 1
-
-
-class PaceGate:
-    """The pace as a gate at the door."""
-
-    outlives = False
-
-    def __init__(self, pace: Pace, name: str) -> None:
-        self.name = name
-        self.pace = pace
-        self.told = "cold"  # the state that listeners were told last
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        self.pace.reset()
-        self.told = "cold"
-
-    @property
-    def in_flight(self) -> int:
-        return self.pace.in_flight
-
-    def ready_at(self, now: float, request: Request) -> float | QuotaExhausted | Saturated:
-        exhausted = self.pace.exhausted_for(now)
-        if exhausted is not None:
-            return QuotaExhausted("the account's quota is exhausted", policy=self.name, retry_after=exhausted)
-        # Only who has waited: else one slow answer would refuse all whose whole time is short.
-        if now > (request.since + request.deadline) / 2 and self.pace.hopeless(now, request.deadline):
-            return Saturated("the call could not end within its deadline", policy=self.name)
-        at = self.pace.ready_at(now)
-        if at > now and request.patience is not None and (shut_since := self.pace.shut_since) is not None:
-            gives_up = shut_since + request.patience
-            if now >= gives_up:
-                return Saturated("the server has been refusing calls for too long", policy=self.name,
-                                 retry_after=max(0.0, at - now) if at < float("inf") else None)
-            at = min(at, gives_up)
-        return at
-
-    def start(self, now: float, request: Request) -> Start:
-        return self.pace.start(now, request.since)
-
-    def end(self, now: float, permit: Start, ending: Ending) -> None:
-        # The whole of a stream is as long as its answer, or as its consumer wanted it: only its first item tells.
-        latency = ending.seconds if ending.first_item is None else ending.first_item
-        self.pace.end(permit, now, ending.outcome, latency, ending.timeout)
-
-    def is_probe(self, permit: Start) -> bool:
-        return permit.probing
+    spent: float | None = None
 
 
 class _EveryKey:
@@ -107,10 +67,10 @@ class RampUp(Policy):
     """See `ramp_up`."""
 
     name = "ramp_up"
-    live = ("ceiling",)
+    live = ("ceiling", "cost_ceiling")
 
     def __init__(self, pace: Callable[..., Pace], start: float | None, ceiling: float | None, key: Key | None,
-                 max_keys: int, max_wait: float | None, classify: Classify | None) -> None:
+                 max_keys: int, max_wait: float | None, classify: Classify | None, costs: Costs | None = None) -> None:
         self._pace = pace
         self._decorates: str | None = None  # the name of the function, where there is exactly one
         self._ceiling = ceiling
@@ -121,8 +81,14 @@ class RampUp(Policy):
             raise ConfigError("start", start, f"at most the ceiling, {ceiling!r}")
         checks.whole("max_keys", max_keys, least=1)
         self._gate: PaceGate | Keyed[PaceGate] = first
+        self._costs = copy(costs)  # whose ceiling may be changed
+        self._cost_gate: CostGate | Keyed[CostGate] | None = None
+        if self._costs is not None:
+            self._cost_gate = self._costs.gate(self.name)
         if key is not None:
             self._gate = Keyed(self._new_gate, check_key("key", key), most=max_keys)
+            if self._costs is not None:
+                self._cost_gate = Keyed(partial(self._costs.gate, self.name), key, most=max_keys)
             renew_after_fork(self)
         self._max_wait = checks.optional_number("max_wait", max_wait, least=0, unit="seconds")
         if classify is not None:
@@ -139,6 +105,9 @@ class RampUp(Policy):
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         plan.paces.append(self._gate)
+        if self._costs is not None and self._cost_gate is not None:
+            plan.estimates.append(self._costs.estimate)
+            plan.attempt_gates.append(self._cost_gate)
         plan.tellers.append(self)
         plan.wait_at_most(self._max_wait)
         plan.read_with(self._classify)
@@ -157,6 +126,24 @@ class RampUp(Policy):
             gates = self._gates()
             for gate in gates:
                 gate.pace.ceiling = ceiling
+        _ask_again(gates)
+
+    @property
+    def cost_ceiling(self) -> float | None:
+        """What calls may cost within `cost_per` seconds, with a key: those of each, or None. May be set at any time."""
+        return None if self._costs is None else self._costs.ceiling
+
+    @cost_ceiling.setter
+    def cost_ceiling(self, ceiling: float | None) -> None:
+        if self._costs is None and ceiling is None:
+            return
+        if self._costs is None:
+            raise ConfigError("cost_ceiling", ceiling, "None, where ramp_up was not told what a call costs")
+        with door.locked():
+            self._costs.set_ceiling(ceiling)
+            gates = self._cost_gates()
+            for gate in gates:
+                gate.limit.change(self._costs.ceiling)
         _ask_again(gates)
 
     def pause(self, seconds: float, *, key: Hashable = EVERY_KEY) -> None:
@@ -221,21 +208,25 @@ class RampUp(Policy):
 
     def statistics(self) -> RampUpStatistics:
         if not isinstance(self._gate, Keyed):
-            return self._statistics_of(self._gate)
+            return self._statistics_of(self._gate, next(iter(self._cost_gates()), None))
         with door.locked():
             gates = self._gate.gates()
             now = clock.current().now()
             whole = together([gate.pace.snapshot(now) for gate in gates])
-            return RampUpStatistics(whole, sum(map(door.waiting, gates)), len(gates))
+            spent = None if self._costs is None else sum(gate.limit.spent(now) for gate in self._cost_gates())
+            return RampUpStatistics(whole, sum(map(door.waiting, gates)), len(gates), spent)
 
     def statistics_of(self, key: Hashable) -> RampUpStatistics:
         """Of one key: its pace, and how many wait for it. A key that is not kept is as it will be when it comes."""
         with door.locked():
-            return self._statistics_of(self._keyed().known(key) or self._new_gate())
+            costs = self._cost_gate.known(key) if isinstance(self._cost_gate, Keyed) else None
+            return self._statistics_of(self._keyed().known(key) or self._new_gate(), costs)
 
-    def _statistics_of(self, gate: PaceGate) -> RampUpStatistics:
+    def _statistics_of(self, gate: PaceGate, costs: CostGate | None) -> RampUpStatistics:
         with door.locked():
-            return RampUpStatistics(gate.pace.snapshot(clock.current().now()), door.waiting(gate))
+            now = clock.current().now()
+            spent = None if self._costs is None else 0.0 if costs is None else costs.limit.spent(now)
+            return RampUpStatistics(gate.pace.snapshot(now), door.waiting(gate), spent=spent)
 
     def _new_gate(self) -> PaceGate:
         pace = self._pace(ceiling=self._ceiling)
@@ -249,6 +240,11 @@ class RampUp(Policy):
             return [door.gate_of(self._keyed(), key)]
         return self._gate.gates() if isinstance(self._gate, Keyed) else [self._gate]
 
+    def _cost_gates(self) -> list[CostGate]:
+        if self._cost_gate is None:
+            return []
+        return self._cost_gate.gates() if isinstance(self._cost_gate, Keyed) else [self._cost_gate]
+
     def _keyed(self) -> Keyed[PaceGate]:
         if isinstance(self._gate, Keyed):
             return self._gate
@@ -258,7 +254,7 @@ class RampUp(Policy):
         return "ramp_up()" if self.ceiling is None else f"ramp_up(ceiling={self.ceiling:g})"
 
 
-def _ask_again(gates: Iterable[PaceGate]) -> None:
+def _ask_again(gates: Iterable[Gate]) -> None:
     for gate in gates:
         door.changed(gate)
 
@@ -274,12 +270,14 @@ def ramp_up(function: Callable[P, R], /) -> Guarded[P, R]: ...
 @overload
 def ramp_up(*, start: float | None = ..., ceiling: float | None = ..., ramp_time: float | None = ...,
             max_growth: tuple[float, float] | None = ..., key: Key | None = ..., max_keys: int = ...,
-            idle: float | None = ..., max_wait: float | None = ..., classify: Classify | None = ...) -> RampUp: ...
+            idle: float | None = ..., cost: float | Key | None = ..., cost_ceiling: float | None = ...,
+            cost_per: float = ..., max_wait: float | None = ..., classify: Classify | None = ...) -> RampUp: ...
 
 
 def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: float | None = None,
             ramp_time: float | None = None, max_growth: tuple[float, float] | None = None, key: Key | None = None,
-            max_keys: int = MOST, idle: float | None = IDLE, max_wait: float | None = None,
+            max_keys: int = MOST, idle: float | None = IDLE, cost: float | Key | None = None,
+            cost_ceiling: float | None = None, cost_per: float = 60.0, max_wait: float | None = None,
             classify: Classify | None = None) -> Any:
     """Finds out how much the server takes, from how the calls end, and never asks for much more.
 
@@ -295,6 +293,12 @@ def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: flo
     (else 1) calls a second may always start. `idle`: after so many seconds without a call the server is taken to be
     cold again (None: never).
 
+    Tokens, beside calls: `cost_ceiling=90_000` lets calls cost so much within any `cost_per` seconds, and spends it
+    evenly. `cost` is what a call will cost: a number, the name of a parameter, or a function that is called with the
+    arguments of each call. That is reserved when an attempt starts, so that concurrent calls cannot overshoot, and is
+    settled when it ends, by the tokens that its answer tells (`llm_guard.llm.usage_of`), where it does. A call larger
+    than the ceiling goes alone. What the server tells of its remaining tokens is kept to.
+
     `key` gives each model, say, a pace of its own: it is a function that is called with the arguments of each call, or
     the name of a parameter, and gives what can be hashed. Of at most `max_keys` keys it is kept what was learned: only
     those without a call give way, the longest unused first. The options are those of each key. No key is ever shown in
@@ -303,5 +307,5 @@ def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: flo
     if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("start", function, "given by name: ramp_up(start=1)")
     pace = partial(Pace, clock.chance, start=start, idle=idle, ramp_time=ramp_time, max_growth=max_growth)
-    policy = RampUp(pace, start, ceiling, key, max_keys, max_wait, classify)
+    policy = RampUp(pace, start, ceiling, key, max_keys, max_wait, classify, costs_of(cost, cost_ceiling, cost_per))
     return policy if function is None else policy(function)

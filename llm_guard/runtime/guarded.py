@@ -42,7 +42,7 @@ class Guarded(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.stack = stack
         self.streams = streams
-        self.readers = readers_for(function, stack.families, readers or {})
+        self.readers = readers_for(function, stack.asks, readers or {})
         self._bare = function
         self._label = getattr(function, "__qualname__", type(function).__qualname__)
         self._listeners = Listeners()

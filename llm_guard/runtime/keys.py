@@ -1,23 +1,29 @@
-"""Which key a call has, for policies that keep a state for each: a function of its arguments, or one of them."""
+"""Which key a call has, for policies that keep a state for each, and what it will cost: a function of its arguments, or
+one of them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
+from llm_guard.state.cost_gate import Costs, Estimate
 from llm_guard.state.keyed import Keyed
 
 #: How a policy says which key a call has: `key(*args, **kwargs)`, or the name of a parameter of the guarded function.
 Key = str | Callable[..., Hashable]
-#: For each family, what reads the key from the arguments of a call.
-Readers = Mapping[Keyed[Any], Callable[..., Hashable]]
+#: What wants to know something of a call's arguments: by its `key`, as the user named it in `option`.
+Asks = Keyed[Any] | Estimate
+#: For each of those, what reads it from the arguments of a call.
+Readers = Mapping[Asks, Callable[..., Hashable]]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_COST = "what a call will cost: a number, the name of a parameter, or a function of the call's arguments"
 _ABSENT = inspect.Parameter.empty
 
 
@@ -29,37 +35,56 @@ def check_key(option: str, key: object) -> Key:
     return key  # type: ignore[return-value]  # just checked
 
 
-def readers_for(function: Callable[..., Any], families: Sequence[Keyed[Any]], known: Readers) -> Readers:
+def costs_of(cost: object, ceiling: object, per: object) -> Costs | None:
+    """The options of a bound on costs; None where there is none."""
+    if cost is None:
+        if ceiling is not None:
+            raise ConfigError("cost", cost, f"{_COST}, where cost_ceiling bounds it")
+        checks.number("cost_per", per, above=0, unit="seconds")
+        return None
+    if isinstance(cost, Real) and not isinstance(cost, bool):
+        fixed = checks.number("cost", cost, least=0)
+        return Costs(Estimate(lambda *args, **kwargs: fixed), ceiling, per)
+    if not isinstance(cost, str):
+        checks.function("cost", cost, _COST)
+    return Costs(Estimate(cost), ceiling, per)  # type: ignore[arg-type]  # just checked
+
+
+def readers_for(function: Callable[..., Any], asks: Sequence[Asks], known: Readers) -> Readers:
     """What reads the keys of calls of `function`; `known` are those of the guarded function that it was."""
-    return {family: known.get(family) or _reader(function, family) for family in families}
+    return {each: known.get(each) or _reader(function, each) for each in asks}
 
 
 def bound(readers: Readers, instance: object) -> Readers:
     """The same for a method of `instance`, whose calls leave it out."""
-    return {family: partial(read, instance) for family, read in readers.items()}
+    return {each: partial(read, instance) for each, read in readers.items()}
 
 
-def keys_of(families: Sequence[Keyed[Any]], readers: Readers, args: tuple[Any, ...],
-            kwargs: dict[str, Any]) -> dict[Keyed[Any], Hashable]:
-    """The keys of one call. What a function of the user's raises, or a key that cannot be hashed, is raised."""
-    keys = {family: readers[family](*args, **kwargs) for family in families}
+def keys_of(asks: Sequence[Asks], readers: Readers, args: tuple[Any, ...],
+            kwargs: dict[str, Any]) -> dict[Asks, Hashable]:
+    """The keys and costs of one call. What a function of the user's raises is raised, and so is what is wrong with a
+    key or a cost."""
+    keys = {each: readers[each](*args, **kwargs) for each in asks}
     hash(tuple(keys.values()))  # here, in the open, not under the line's lock
+    for each, value in keys.items():
+        if isinstance(each, Estimate):
+            each.check(value)
     return keys
 
 
-def _reader(function: Callable[..., Any], family: Keyed[Any]) -> Callable[..., Hashable]:
-    if not isinstance(family.key, str):
-        return family.key
+def _reader(function: Callable[..., Any], asks: Asks) -> Callable[..., Hashable]:
+    if not isinstance(asks.key, str):
+        return asks.key
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        raise ConfigError(family.option, family.key, "a function of the call's arguments, where the guarded function "
+        raise ConfigError(asks.option, asks.key, "a function of the call's arguments, where the guarded function "
                                                      "does not tell its parameters") from None
     single = [name for name, parameter in signature.parameters.items() if parameter.kind not in _MANY]
-    if family.key not in single:
-        raise ConfigError(family.option, family.key, "the name of a parameter of the guarded function, which has "
+    if asks.key not in single:
+        raise ConfigError(asks.option, asks.key, "the name of a parameter of the guarded function, which has "
                                                      + (", ".join(single) or "none"))
-    return _argument(signature, family.key)
+    return _argument(signature, asks.key)
 
 
 def _argument(signature: inspect.Signature, name: str) -> Callable[..., Hashable]:

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 from llm_guard.call import FOREVER
 from llm_guard.errors import ConfigError
+from llm_guard.runtime.keys import Asks
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
+from llm_guard.state.cost_gate import Estimate
 from llm_guard.state.gate import Gate
 from llm_guard.state.keyed import Keyed
 from llm_guard.state.limiter import LimitGate
@@ -32,9 +34,9 @@ class Plan:
     a family of gates stands in the place of one, each attempt has the gate of its key.
     """
 
-    __slots__ = ("all_gates", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines", "call_gates",
-                 "call_timeouts", "classify", "fallback", "families", "has_retry", "in_order", "is_empty", "joined",
-                 "max_wait", "paces", "policies", "rule", "tellers", "timeouts")
+    __slots__ = ("all_gates", "asks", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines",
+                 "call_gates", "call_timeouts", "classify", "counts", "estimates", "fallback", "has_retry", "in_order",
+                 "is_empty", "joined", "max_wait", "paces", "policies", "rule", "tellers", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
         self.in_order = tuple(policies)
@@ -43,6 +45,7 @@ class Plan:
         self.call_gates: list[Gate | Keyed[Any]] = []
         self.attempt_gates: list[Gate | Keyed[Any]] = []
         self.paces: list[Gate | Keyed[Any]] = []
+        self.estimates: list[Estimate] = []  # of what a call will cost
         self.tellers: list[Policy] = []  # those that have news for the log
         self.call_timeouts: list[Timed] = []
         self.attempt_timeouts: list[Timed] = []
@@ -62,7 +65,9 @@ class Plan:
             gates.sort(key=_limits)
         self.attempt_gates += self.paces
         self.all_gates = [*self.call_gates, *self.attempt_gates]
-        self.families = tuple(gate for gate in self.all_gates if isinstance(gate, Keyed))
+        self.asks: tuple[Asks, ...] = (
+            *(gate for gate in self.all_gates if isinstance(gate, Keyed)), *self.estimates)
+        self.counts = bool(self.paces)  # the tokens of answers
         self.bounds_time = bool(self.call_timeouts or self.attempt_timeouts or self.call_deadlines)
         self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
 

@@ -7,6 +7,8 @@ rules of this page. An exception that nobody knows is a failure, unless it shows
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 from llm_guard.errors import Cancelled, GuardError
 from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
@@ -19,21 +21,49 @@ BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedErro
 # What an LLM call most often returns: known at a glance to be no response object.
 _PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
 
+# Parsed JSON, in which alone of these an answer's tokens can stand.
+_PARSED = frozenset({dict, list})
+
+
+class Tokens(Protocol):
+    """What an answer says that it took in tokens."""
+
+    @property
+    def output(self) -> int | None: ...
+
+    @property
+    def total(self) -> int | None: ...
+
+
 _shapes: Callable[[object], Outcome | None] = lambda end: None  # noqa: E731 - replaced by `know_shapes`
+_tokens: Callable[[object], Tokens | None] = lambda end: None  # noqa: E731 - as well
 
 
-def know_shapes(reader: Callable[[object], Outcome | None]) -> None:
-    """Installs what knows the shapes of responses and errors. It stands on a higher floor and is handed down here."""
-    global _shapes
-    _shapes = reader
+def know_shapes(reader: Callable[[object], Outcome | None], tokens: Callable[[object], Tokens | None]) -> None:
+    """Installs what knows the shapes of responses and errors, and of the tokens in an answer. It stands on a higher
+    floor and is handed down here."""
+    global _shapes, _tokens
+    _shapes, _tokens = reader, tokens
 
 
-def of_value(value: object, classify: Classify | None, heard: object = None) -> Outcome:
+def of_value(value: object, classify: Classify | None, heard: object = None, *, count: bool = False) -> Outcome:
     """The outcome of a call that returned `value`.
 
     `heard` is the last response that a connection received in it: where the value itself says nothing of the server,
-    what that response says of the account's limits counts.
+    what that response says of the account's limits counts. `count`: the tokens of an answer are of interest.
     """
+    outcome = _of_value(value, classify, heard)
+    if not count or outcome.kind is not Kind.SUCCESS or outcome.output_tokens is not None:
+        return outcome
+    tokens = _tokens(value) if type(value) not in _PLAIN or type(value) in _PARSED else None
+    if tokens is None and heard is not None:
+        tokens = _tokens(heard)
+    if tokens is None or (tokens.output is None and tokens.total is None):
+        return outcome
+    return replace(outcome, output_tokens=tokens.output, total_tokens=tokens.total)
+
+
+def _of_value(value: object, classify: Classify | None, heard: object) -> Outcome:
     if classify is not None and (verdict := _asked(classify, value)) is not None:
         return verdict
     verdict = None if type(value) in _PLAIN else _shapes(value)

@@ -18,10 +18,10 @@ from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Outcome
 from llm_guard.runtime import reading
 from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly, run_on_worker
 from llm_guard.runtime.door import door
+from llm_guard.runtime.keys import Asks
 from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.state.gate import Ending, Request
-from llm_guard.state.keyed import Keyed
 from llm_guard.state.tries import Tries
 
 #: Of an attempt, or a call, that was interrupted.
@@ -36,7 +36,7 @@ class Run:
                  "_patience", "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
-                 listeners: events.Listeners, keys: dict[Keyed[Any], Hashable] | None = None) -> None:
+                 listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None) -> None:
         self._plan = plan
         self._keys = keys
         self._function = function
@@ -171,7 +171,7 @@ class Run:
             if self._watched:
                 self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             value = self._run_function(started, permits)
-            outcome = reading.of_value(value, self._plan.classify, self._heard)
+            outcome = reading.of_value(value, self._plan.classify, self._heard, count=self._plan.counts)
         except BaseException as raised:
             error = raised
             outcome = reading.of_error(raised, self._plan.classify)

@@ -11,7 +11,7 @@ from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listeners
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
-from llm_guard.runtime.keys import Readers, keys_of, readers_for
+from llm_guard.runtime.keys import Asks, Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
@@ -20,7 +20,6 @@ from llm_guard.runtime.runner import Run
 from llm_guard.runtime.stream_run import StreamRun
 from llm_guard.runtime.stream_unguarded import unguarded
 from llm_guard.runtime.streams import Stream
-from llm_guard.state.keyed import Keyed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,9 +56,9 @@ class Stack:
         return Stack(tuple(policy.anew() for policy in self.policies), self.classify)
 
     @property
-    def families(self) -> tuple[Keyed[Any], ...]:
-        """Those of its policies that keep a state for each key."""
-        return self._plan.families
+    def asks(self) -> tuple[Asks, ...]:
+        """What its policies want to know of a call's arguments."""
+        return self._plan.asks
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` once under this stack."""
@@ -69,7 +68,7 @@ class Stack:
             off: Any = partial(function, *args, **kwargs)
             return unguarded(off) if streams else off()  # type: ignore[return-value]  # it does all that R can
         label = getattr(function, "__qualname__", type(function).__qualname__)
-        readers = readers_for(function, self._plan.families, {}) if self._plan.families else _NO_READERS
+        readers = readers_for(function, self._plan.asks, {}) if self._plan.asks else _NO_READERS
         self.check_kind(streams=streams)
         result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY, readers, streams)
         return result
@@ -85,7 +84,7 @@ class Stack:
                 if clock.current().now() >= above.deadline:
                     raise Saturated("the deadline had passed before the call could start", policy="deadline")
                 return unguarded(partial(function, *args, **kwargs)) if streams else function(*args, **kwargs)
-        keys = keys_of(plan.families, readers, args, kwargs) if plan.families else None
+        keys = keys_of(plan.asks, readers, args, kwargs) if plan.asks else None
         bare = partial(function, *args, **kwargs)
         runner = StreamRun if streams else Run
         if plan.fallback is None:

@@ -90,7 +90,7 @@ class StreamRun(Run):
         return error.outcome if isinstance(error, Refused) else reading.of_error(error, self._plan.classify)
 
     def read_end(self, returned: object, heard: object) -> Outcome:
-        outcome = reading.of_value(returned, None, heard)
+        outcome = reading.of_value(returned, None, heard, count=self._plan.counts)
         return outcome if outcome.kind is Kind.SUCCESS else SUCCESS  # its items were the answer
 
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llm_guard import checks
+from llm_guard.errors import ConfigError
 from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import Kind
 from llm_guard.state.cost import CostLimit, Spent
@@ -15,12 +17,38 @@ FREE = frozenset({Kind.LOADING, Kind.OVERLOAD, Kind.QUOTA, Kind.INVALID})
 
 
 class Estimate:
-    """What a call will cost: a number, the name of a parameter that has it, or a function of the call's arguments."""
+    """What a call will cost: the name of a parameter that has it, or a function of the call's arguments. It is read by
+    whoever knows the call."""
 
     option = "cost"
 
     def __init__(self, key: str | Callable[..., Any]) -> None:
         self.key = key
+
+    @staticmethod
+    def check(cost: object) -> None:
+        """Refuses what is no cost. It may be an argument of the call, and is not shown."""
+        try:
+            checks.number("cost", cost, least=0)
+        except ConfigError as wrong:
+            raise ConfigError("cost", type(cost), f"{wrong.allowed}, for each call") from None
+
+
+class Costs:
+    """The options of a bound on costs, and the gates made by them: `ceiling` within any `per` seconds."""
+
+    def __init__(self, estimate: Estimate, ceiling: object, per: object) -> None:
+        self.estimate = estimate
+        self.set_ceiling(ceiling)
+        self._per = checks.number("cost_per", per, above=0, unit="seconds")
+
+    def set_ceiling(self, ceiling: object) -> None:
+        """Of gates to come."""
+        self.ceiling = checks.number("cost_ceiling", ceiling, above=0)
+
+    def gate(self, name: str) -> CostGate:
+        """A gate that nothing was spent at."""
+        return CostGate(self.estimate, self.ceiling, self._per, name)
 
 
 class CostGate:
@@ -32,12 +60,11 @@ class CostGate:
         self.name = name
         self.in_flight = 0
         self._estimate = estimate
-        self._ceiling, self._per = ceiling, per
         self.limit = CostLimit(ceiling, per)
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self.limit = CostLimit(self.limit.ceiling, self._per)
+        self.limit = CostLimit(self.limit.ceiling, self.limit.per)
         self.in_flight = 0
 
     def ready_at(self, now: float, request: Request) -> float:
@@ -50,7 +77,7 @@ class CostGate:
     def end(self, now: float, permit: Spent, ending: Ending) -> None:
         self.in_flight -= 1
         outcome = ending.outcome
-        self.limit.end(now, permit, 0.0 if outcome.kind in FREE else ending.tokens)
+        self.limit.end(now, permit, 0.0 if outcome.kind in FREE else outcome.total_tokens)
         if outcome.remaining_tokens is not None and outcome.reset_tokens is not None:
             self.limit.tell(now, outcome.remaining_tokens, outcome.reset_tokens)
 
@@ -59,5 +86,4 @@ class CostGate:
 
     def _cost(self, request: Request) -> float:
         assert request.keys is not None
-        cost: float = request.keys[self._estimate]  # type: ignore[index,assignment]
-        return cost
+        return request.keys[self._estimate]  # type: ignore[return-value]  # `Estimate.check` has seen it

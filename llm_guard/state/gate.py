@@ -43,7 +43,8 @@ class Request:
     many of its gates, the first ones, are passed for the whole call. `deadline`: the instant by which its call must
     have ended. `owner`: on whose behalf it comes, the outermost call where calls are `nested` (None: its own). `since`:
     when it came to the door. `permits`: what the gates gave it, in their order, once admitted; `refusal`: what it was
-    refused with. `keys`: its key in each family that stands among its gates, for the line to choose by.
+    refused with. `keys`: its key in each family that stands among its gates, for the line to choose by, and what it
+    will cost.
     """
 
     __slots__ = ("by_call", "deadline", "gates", "keys", "nested", "owner", "patience", "permits", "refusal", "since",
@@ -51,7 +52,7 @@ class Request:
 
     def __init__(self, gates: Sequence[Gate | Keyed[Any]], *, urgent: bool = False, patience: float | None = None,
                  by_call: int = 0, deadline: float = FOREVER, owner: object = None, nested: bool = False,
-                 keys: Mapping[Keyed[Any], Hashable] | None = None) -> None:
+                 keys: Mapping[Any, Hashable] | None = None) -> None:
         self.gates: tuple[Gate, ...] = tuple(gates)  # type: ignore[arg-type]  # no families once it has chosen
         self.keys = keys
         self.urgent = urgent

@@ -152,10 +152,10 @@ class Pace:
 
     # After a call.
 
-    def end(self, start: Start, now: float, outcome: Outcome, latency: float, timeout: float | None = None, *,
-            tokens: float | None = None, first_item: float | None = None) -> None:
-        """A call ended, `latency` seconds after its start; `timeout` is what bounded it, in seconds. `tokens`: those of
-        its answer, `first_item`: the seconds to the first item of a stream, where known.
+    def end(self, start: Start, now: float, outcome: Outcome, latency: float, timeout: float | None = None,
+            first_item: float | None = None) -> None:
+        """A call ended, `latency` seconds after its start; `timeout` is what bounded it, and `first_item` the time to
+        the first item of a stream, in seconds.
 
         It gives its place back, and the probe's, however it ended. A call that ended before changes nothing.
         """
@@ -175,7 +175,7 @@ class Pace:
             case Kind.IGNORED:
                 return
             case Kind.SUCCESS:
-                self._succeeded(start, now, latency, timeout, fresh, probe, tokens, first_item)
+                self._succeeded(start, now, latency, timeout, fresh, probe, outcome.output_tokens, first_item)
             case Kind.INVALID:
                 self._lives(now, votes)
             case Kind.LOADING if votes:
@@ -194,7 +194,7 @@ class Pace:
         self.story.note(now, self._cold, outcome.kind, votes)
 
     def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool, probe: bool,
-                   tokens: float | None, first_item: float | None) -> None:
+                   tokens: int | None, first_item: float | None) -> None:
         window, rate = self._load.window, self._load.rate
         self._failures_in_a_row = 0
         rate.done += 1

@@ -11,6 +11,8 @@ import math
 
 #: Seconds: nothing is quicker than this. An answer in no time at all would drag a geometric mean to zero.
 QUICKEST = 0.001
+#: The same of a token.
+QUICKEST_TOKEN = 1e-6
 #: Queues build up where the mean is above the base by this factor (Netflix Gradient2's tolerance is 1.5).
 TOLERANCE = 2.5
 #: Where half the timeout was never to be had: so far above its base, or at that share of the timeout, a slow server is
@@ -23,15 +25,16 @@ BESIDES = 0.1
 class Latency:
     """Geometric moving average of the latency in seconds, beside a slow-moving base: the latency without a queue."""
 
-    __slots__ = ("_count", "base", "mean")
+    __slots__ = ("_count", "_least", "base", "mean")
 
-    def __init__(self) -> None:
+    def __init__(self, least: float = QUICKEST) -> None:
+        self._least = least
         self._count = 0
         self.mean: float | None = None
         self.base: float | None = None
 
     def add(self, seconds: float) -> None:
-        seconds = max(QUICKEST, seconds)
+        seconds = max(self._least, seconds)
         self._count += 1
         before = seconds if self.mean is None else self.mean
         self.mean = before * (seconds / before) ** max(0.1, 1 / self._count)
@@ -64,30 +67,38 @@ class Latency:
 class Strain:
     """How much longer calls take than without a queue, each kind of measure against its own base."""
 
-    __slots__ = ("_first_item", "_judged", "_per_token", "_tokens", "whole")
+    __slots__ = ("_first_item", "_judged", "_per_token", "_timed", "_tokens", "whole")
 
     def __init__(self) -> None:
-        self.whole = self._judged = Latency()  # seconds of a whole call
-        self._per_token = Latency()
+        self.whole = Latency()  # seconds of a whole call
         self._first_item = Latency()  # seconds to the first item of a stream
-        self._tokens: float | None = None  # of an answer, on average
+        self._per_token = Latency(QUICKEST_TOKEN)
+        self._timed = self._judged = self.whole  # what a timeout bounds, and what calls are judged by
+        self._tokens = 0.0  # of an answer, on average
 
     def add(self, seconds: float, timeout: float | None, tokens: float | None, first_item: float | None) -> bool:
         """A call took `seconds`. It is judged by the seconds per output token where their number is known, else to the
-        first item, else by all of them. Whether it was itself quick enough to be no sign of a queue."""
-        value = seconds
-        if tokens:
-            self._tokens = tokens if self._tokens is None else 0.9 * self._tokens + 0.1 * tokens
-            value, self._judged = seconds / (tokens + BESIDES * self._tokens), self._per_token
-        elif first_item is not None:
-            value, self._judged = first_item, self._first_item
-        else:
-            self._judged = self.whole
+        first item, else by all of them; `timeout` bounds those to the first item of a stream. Whether it was itself
+        quick enough to be no sign of a queue."""
         self.whole.add(seconds)
-        if self._judged is self.whole:
-            return seconds <= self.whole.limit(timeout)
-        self._judged.add(value)
-        return value <= self._judged.limit(None) and seconds <= self.whole.near(timeout)
+        value = bounded = seconds
+        self._timed = self._judged = self.whole
+        if first_item is not None:
+            value = bounded = first_item
+            self._timed = self._judged = self._first_item
+            self._first_item.add(first_item)
+        if tokens:
+            self._tokens = 0.9 * self._tokens + 0.1 * tokens if self._tokens else tokens
+            value = seconds / (tokens + BESIDES * self._tokens)
+            self._judged = self._per_token
+            self._per_token.add(value)
+        if self._judged is self._timed:
+            return value <= self._judged.limit(timeout)
+        return value <= self._judged.limit(None) and bounded <= self._timed.near(timeout)
+
+    def add_timeout(self, seconds: float) -> None:
+        """A call ran out of time after so many seconds."""
+        self._timed.add_timeout(seconds)
 
     def above_base(self, factor: float) -> bool:
         """Calls take longer than without a queue by this factor."""
@@ -95,8 +106,8 @@ class Strain:
 
     def room(self, timeout: float | None) -> float:
         """The limit over what is measured: below 1 queues build up, or calls come near the timeout."""
-        judged, whole = self._judged, self.whole
-        if judged is whole:
-            return whole.limit(timeout) / whole.mean if whole.mean else math.inf
-        near = whole.near(timeout) / whole.mean if whole.mean else math.inf
-        return min(near, judged.limit(None) / judged.mean if judged.mean else math.inf)
+        judged, timed = self._judged, self._timed
+        if judged is timed:
+            return judged.limit(timeout) / judged.mean if judged.mean else math.inf
+        near = timed.near(timeout) / timed.mean if timed.mean else math.inf
+        return min(near, judged.limit(None) / judged.mean) if judged.mean else near

@@ -74,7 +74,7 @@ class Load:
 
     def timed_out(self, timeout: float) -> None:
         """A fresh call ran out of time: it says of the latency that it is more than that."""
-        self.latency.add_timeout(timeout)
+        self.strain.add_timeout(timeout)
         self._step_back(timeout)
 
     @staticmethod

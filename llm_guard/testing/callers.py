@@ -10,13 +10,14 @@ from llm_guard.testing.server.model import Started
 class Caller:
     """A thread whose call was accepted, when work on it began (told where it streams), and how it ended."""
 
-    __slots__ = ("left", "ok", "streams", "waiter", "work")
+    __slots__ = ("left", "ok", "streams", "tokens", "waiter", "work")
 
     def __init__(self, *, streams: bool) -> None:
         self.streams = streams
         self.work: Started | None = None
         self.ok: bool | None = None
         self.left: Left | None = None  # what its answer tells
+        self.tokens: int | None = None  # as well
         self.waiter: Waiter | None = None
 
     def wake(self) -> None:

@@ -19,18 +19,21 @@ _KINDS = {
 
 
 class Answer(str):
-    """The text of an answer that tells too what the account has left.
+    """The text of an answer that tells too what the account has left, and how long it is.
 
-    `remaining` calls are left in the present window or bucket; in `reset` seconds it is full again.
+    `remaining` calls are left in the present window or bucket; in `reset` seconds it is full again. It has `tokens`.
+    None: not told.
     """
 
-    __slots__ = ("remaining", "reset")
+    __slots__ = ("remaining", "reset", "tokens")
     remaining: float | None
     reset: float | None
+    tokens: int | None
 
-    def __new__(cls, text: str, remaining: float | None = None, reset: float | None = None) -> Self:
+    def __new__(cls, text: str, remaining: float | None = None, reset: float | None = None,
+                tokens: int | None = None) -> Self:
         answer = super().__new__(cls, text)
-        answer.remaining, answer.reset = remaining, reset
+        answer.remaining, answer.reset, answer.tokens = remaining, reset, tokens
         return answer
 
 
@@ -87,7 +90,7 @@ def outcome_of(end: object) -> Outcome | None:
         case ServerTimeout():
             return TIMEOUT
         case Answer():
-            return Outcome(Kind.SUCCESS, remaining=end.remaining, reset=end.reset)
+            return Outcome(Kind.SUCCESS, remaining=end.remaining, reset=end.reset, output_tokens=end.tokens)
         case str():
             return SUCCESS
     return None

@@ -106,7 +106,10 @@ class VirtualServer:
             self._depart(call, caller, stays=stays)
         if not caller.ok:
             raise ServerFailed(left=caller.left)
-        return answer_to(prompt) if caller.left is None else Answer(answer_to(prompt), *caller.left)
+        if caller.left is None and caller.tokens is None:
+            return answer_to(prompt)
+        left, seconds = caller.left or (None, None)
+        return Answer(answer_to(prompt), left, seconds, caller.tokens)
 
     def stream(self, prompt: object, *, most: int | None = None,
                gone: Callable[[], bool] | None = None) -> Generator[str, None, None]:
@@ -255,8 +258,10 @@ class VirtualServer:
         for work in self._model.started():
             self._callers.begin(work)
         left = self._left() if ended else None
-        for call, ok, _ in ended:
+        usual = self.scenario.usual_tokens
+        for call, ok, _, length in ended:
             caller = self._callers.leave(call)
             if caller is not None:
                 caller.ok, caller.left = ok, left
+                caller.tokens = None if usual is None else round(usual * length)
                 caller.wake()

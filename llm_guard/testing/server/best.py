@@ -78,7 +78,7 @@ class _Sender:
             now = self._next(now, coming[0][0] if coming else math.inf)
 
     def _end(self, now: float) -> None:
-        for call, ok, at in self._model.advance(now):
+        for call, ok, at, _ in self._model.advance(now):
             flight = self._flying.pop(call, None)
             if flight is not None and ok:
                 self._answered += at <= flight.request[1]

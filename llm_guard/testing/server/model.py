@@ -34,11 +34,13 @@ class Refusal(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A call that was accepted ended at the instant `at`; not `ok`: with a 500."""
+    """A call that was accepted ended at the instant `at`; not `ok`: with a 500. Its answer was `length` times as long
+    as usual."""
 
     call: int
     ok: bool
     at: float
+    length: float = 1.0
 
 
 class Started(NamedTuple):
@@ -68,7 +70,8 @@ class ServerModel:
         self._quota = Allowance(scenario.quota) if scenario.quota else None
         self._growth = Growth(scenario.growth) if scenario.growth else None
         self._queue: deque[int] = deque()
-        self._running: list[tuple[float, int, int, bool]] = []  # a heap: ends at, started as which, call, ok
+        # A heap: ends at, started as which, call, ok, length.
+        self._running: list[tuple[float, int, int, bool, float]] = []
         self._moves_up_at = math.inf
         self._finished: list[Finished] = []
         self._started: list[Started] = []
@@ -179,8 +182,8 @@ class ServerModel:
                 self._fill(at)
 
     def _finish(self, now: float) -> None:
-        _, _, call, ok = heapq.heappop(self._running)
-        self._finished.append(Finished(call, ok, now))
+        _, _, call, ok, length = heapq.heappop(self._running)
+        self._finished.append(Finished(call, ok, now, length))
         self.stats.finished(now, ok)
         self._freed(now)
 
@@ -195,9 +198,9 @@ class ServerModel:
         self._moves_up_at = math.inf
         while self._queue and self._loading.ready and len(self._running) < self._capacity.slots:
             ok = self._noise.random() >= self.scenario.noise
-            seconds = self._service.begin()
+            seconds = self._service.begin(now)
             call = self._queue.popleft()
-            heapq.heappush(self._running, (now + seconds, self._service.begun, call, ok))
+            heapq.heappush(self._running, (now + seconds, self._service.begun, call, ok, self._service.length))
             self._started.append(Started(call, now, now + seconds, ok))
         self._observe(now)
 

@@ -74,6 +74,11 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
     # Refuses whoever finds no free slot.
     _named(_E, "E-noqueue", queue=0),
     _named(_E, "M", queue=32, lengths=((0.3, 4.0), (0.2, 12.0)), timeout=30.0),
+    # The same, and tells with each answer how many tokens it has.
+    _named(_E, "M-told", queue=32, lengths=((0.3, 4.0), (0.2, 12.0)), timeout=30.0, usual_tokens=100),
+    # Short questions first, then ones whose answers are ten times as long.
+    _named(_E, "L", queue=32, longer=((60.0, 10.0),), timeout=60.0, items=1500),
+    _named(_E, "L-told", queue=32, longer=((60.0, 10.0),), timeout=60.0, items=1500, usual_tokens=100),
     # Says so when traffic grows too fast.
     _named(_E, "G-told", growth=GrowthLimit(told=True)),
 )}

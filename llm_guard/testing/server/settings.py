@@ -203,8 +203,9 @@ class Scenario:
 
     Service takes `median` x exp(N(0, `sigma`)); `slots` calls at once and replica; `queue` more wait, None without end.
     A share `noise` of the calls, below 1, ends in a 500. `lengths`: (share of the calls, how many times as long they
-    take); the rest takes its usual time. `timeout` is what a client allows an attempt, `items` how many calls a batch
-    has.
+    take); the rest takes its usual time. `longer`: (instant, how many times as long all take from then on). An answer
+    of the usual length has `usual_tokens`, and tells it; None: it tells nothing. `timeout` is what a client allows an
+    attempt, `items` how many calls a batch has.
     """
 
     name: str
@@ -219,6 +220,8 @@ class Scenario:
     quota: Quota | None = None
     growth: GrowthLimit | None = None
     lengths: tuple[tuple[float, float], ...] = ()
+    longer: tuple[tuple[float, float], ...] = ()
+    usual_tokens: int | None = None
     warm_up: WarmUp | None = None
     spells: tuple[Spell, ...] = ()
     wander: Wander | None = None
@@ -239,13 +242,18 @@ class Scenario:
         for _, factor in self.lengths:
             number("lengths", factor, least=0)
         number("lengths", sum(number("lengths", share, least=0) for share, _ in self.lengths), most=1 + 1e-9)
+        _check_order("longer", [at for at, _ in self.longer])
+        for _, factor in self.longer:
+            number("longer", factor, above=0)
+        if self.usual_tokens is not None:
+            whole("usual_tokens", self.usual_tokens, least=1)
         number("timeout", self.timeout, above=0, unit="seconds")
         whole("items", self.items, least=1)
         optional_number("nominal", self.nominal, above=0, unit="calls a second")
 
     @property
     def mean_service(self) -> float:
-        """Seconds a call takes on average, once warm."""
+        """Seconds a call takes on average, once warm, before answers grow longer."""
         longer = 1 + sum(share * (factor - 1) for share, factor in self.lengths)
         usual = self.median * math.exp(self.sigma ** 2 / 2) * longer
         return usual if self.slow is None else usual + self.slow.share * (self.slow.seconds - usual)
