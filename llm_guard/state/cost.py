@@ -4,7 +4,8 @@ What a call will cost is an estimate. It is reserved when the call starts, so th
 cannot overshoot together, and settled when it is known. Two conditions hold each start back:
 
 - **evenly**: after a call of cost c the next one starts c/rate later (a leaky bucket with weights). What a call turns
-  out to have cost more is paid for in the same way, what it cost less is credited to those that follow;
+  out to have cost more is paid for in the same way; what it cost less is owed no more, or, where it was paid for
+  already, credited to those that follow;
 - **never more**: within no period do the calls that start cost more than the ceiling, as far as it is known. The period
   is counted in `SLICES`, each of which counts until it has passed as a whole. A call that is larger than the ceiling
   goes alone: a whole period after the last one, and nobody follows it until its cost is paid for.
@@ -106,12 +107,11 @@ class CostLimit:
         each[1] += change
         self._total += change
         self._left -= change
-        if change < 0:
-            self._credit = min(self.ceiling, self._credit - change)
-        else:
-            paid = min(self._credit, change)
-            self._credit -= paid
-            self._next_start += (change - paid) * self.per / self.ceiling
+        # What is owed becomes less, what was paid for too much is credited; what was too little is owed.
+        owed = max(0.0, self._next_start - now) * self.ceiling / self.per
+        rest = max(0.0, change - self._credit) if change > 0 else max(change, -owed)
+        self._credit = min(self.ceiling, self._credit - (change - rest))
+        self._next_start += rest * self.per / self.ceiling
 
     def _number(self, now: float) -> int:
         return math.floor(now * SLICES / self.per)

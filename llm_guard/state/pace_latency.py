@@ -18,6 +18,8 @@ TOLERANCE = 2.5
 #: Where half the timeout was never to be had: so far above its base, or at that share of the timeout, a slow server is
 #: overrun too.
 SLOW_QUEUEING, SLOW_MOST = 1.3, 0.75
+#: The share of what is above the base that each call adds to it where there is but one in flight.
+DOUBT = 0.05
 #: What each call takes besides its tokens, in tokens, as a share of an answer's mean length.
 BESIDES = 0.1
 
@@ -55,6 +57,11 @@ class Latency:
     def limit(self, timeout: float | None) -> float:
         """The latency from which on queues build up; `timeout` bounds the calls, in seconds."""
         return math.inf if self.base is None else min(TOLERANCE * self.base, self.near(timeout))
+
+    def doubt_base(self) -> None:
+        """Calls take long though there is but one: more and more of that is no queue."""
+        if self.mean is not None and self.base is not None:
+            self.base += DOUBT * (self.mean - self.base)
 
     def near(self, timeout: float | None) -> float:
         """The seconds that are near the timeout. A server that was never any quicker than half of it is slow, and only
@@ -103,6 +110,10 @@ class Strain:
     def above_base(self, factor: float) -> bool:
         """Calls take longer than without a queue by this factor."""
         return self._judged.above_base(factor)
+
+    def doubt_base(self) -> None:
+        """See `Latency.doubt_base`."""
+        self._judged.doubt_base()
 
     def room(self, timeout: float | None) -> float:
         """The limit over what is measured: below 1 queues build up, or calls come near the timeout."""

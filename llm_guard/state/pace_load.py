@@ -87,6 +87,8 @@ class Load:
         if room >= 1:
             return False
         slow_start = self.window.slow_start and not self.strain.above_base(QUEUEING)
+        if self.window.size <= 1:
+            self.strain.doubt_base()
         self.window.step_back(self.window.size - 0.5 * (1 - room))
         self.window.slow_start = slow_start
         return True
