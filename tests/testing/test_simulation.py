@@ -267,7 +267,8 @@ def test_a_server_that_is_so_many_times_as_fast() -> None:
     ("sample_every", {"sample_every": 0}), ("sample_every", {"sample_every": 1e-6}), ("speed", {"speed": 0}),
     ("items", {"items": 3, "workload": "ramp"}), ("threads", {"threads": 3, "workload": "spike"}),
     ("apart", {"apart": 3.0, "clients": 2, "workload": Arrivals([0.0])}),
-    ("instants", {"workload": Arrivals(iter([0.0]))}), ("instants", {"workload": Arrivals("12")}),
+    ("instants", {"workload": Arrivals({0.0: 1})}), ("instants", {"workload": Arrivals("12")}),
+    ("instants", {"workload": Arrivals([])}),
     ("instants", {"workload": Arrivals([2.0, 1.0])}), ("instants", {"workload": Arrivals([-1.0])}),
     ("instants", {"workload": Arrivals([float("nan")])}), ("deadline", {"workload": Arrivals([0.0], deadline=0.0)}),
 ], ids=str)

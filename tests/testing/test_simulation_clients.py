@@ -161,6 +161,7 @@ def unmarked(setting: Any) -> Any:
     (unmarked, "decorated with Strategy.*raised AttributeError: 'function' object has no attribute 'timeout'"),
     (lambda setting: stack(ramp_up()), "decorated with Strategy.*returned a Stack"),
     (lambda call: None, "returned what is no function: NoneType"),
+    (lambda call: coroutine, "coroutine functions are not called here"),
 ])
 def test_what_can_be_no_client_is_refused(client: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=f"^client=.*{says}"):
@@ -214,6 +215,18 @@ def test_a_bug_of_the_client_s_is_raised_at_once(kind: Callable[[str], Exception
     assert raised.value is bug
     assert raised.value.__notes__ == ["llm_guard: the client itself raised this, for item 5 of the simulation"]
     assert workload == "batch" or len(called) <= 7
+
+
+@pytest.mark.parametrize("workload", ["batch", Arrivals([0.0, 1.0])], ids=["batch", "online"])
+def test_an_exit_is_raised_too(workload: str | Arrivals) -> None:
+    def leaves(call: ServerCall) -> Call:
+        def through(item: object) -> str:
+            raise SystemExit(3)
+
+        return through
+
+    with pytest.raises(SystemExit):
+        simulate(STEADY, leaves, workload=workload)
 
 
 def test_a_bug_is_raised_though_other_items_are_tried_for_ever() -> None:

@@ -128,6 +128,7 @@ def _decorated(client: Client, call: ServerCall) -> Call:
         raise ConfigError("client", client, f"{here} returned a {type(wrapped).__name__}")
     if not callable(wrapped):
         raise ConfigError("client", client, f"{here} returned what is no function: {type(wrapped).__name__}")
+    checks.function("client", wrapped, "a function")
     return wrapped
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from llm_guard import checks, clock
-from llm_guard.clock.virtual import VirtualClock
+from llm_guard.clock.virtual import ClockClosed, VirtualClock
 from llm_guard.errors import ConfigError
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.testing.server import Scenario, best_answers, best_time
@@ -40,10 +40,11 @@ def simulate(scenario: str | Scenario, client: Client | Strategy = recommended, 
     the paces (None: none). `shuffle`: threads that could run at the same instant do so in an order drawn from the seed.
     `speed`: how many times as fast the server is, and so the traffic of a named workload.
 
-    A client waits by `clock.current().sleep` or `time.sleep`. A bug of its own (a TypeError, say) is raised at once;
-    other errors are counted (`Run.unanswered`). `until`: seconds after which a client that is not through is given up,
-    as `TimeUp` (None: 100,000 and a hundred times the best); one that blocks otherwise is `Stalled`. ConfigError for
-    what cannot work, also for a server of which nobody could get an answer.
+    A client waits by `clock.current().sleep` or `time.sleep`; one whose threads block one another otherwise, by a
+    semaphore, say, is `Stalled`. A bug of its own (a TypeError, say) is raised at once; other errors are counted
+    (`Run.unanswered`). `until`: seconds after which a client that is not through is given up, as `TimeUp` (None:
+    100,000 and a hundred times the best). ConfigError for what cannot work, also for a server of which nobody could get
+    an answer.
     """
     kind = scenario if isinstance(scenario, Scenario) else scenario_named(scenario)
     if noise is not None:
@@ -62,7 +63,7 @@ def simulate(scenario: str | Scenario, client: Client | Strategy = recommended, 
         connected = [connect(client, watch.call_of(number), setting) for number in range(clients)]
         best = _best(kind, seed, requests, count, at_once * clients, speed)
         watch.most_calls = ENDLESS_CALLS + 300 * count
-        last = (clients - 1) * apart if requests is None else max(requests.instants, default=0.0)
+        last = (clients - 1) * apart if requests is None else requests.instants[-1]
         time.until = until or last + ENDLESS_SECONDS + (100 * best if requests is None else 0.0)
         if sample_every is not None:
             policies = [policy for _, policies in connected for policy in policies]
@@ -131,7 +132,9 @@ def _run_online(watch: Watch, calls: list[Call], requests: Arrivals) -> None:
             nonlocal left
             try:
                 watch.work(calls[watch.items[index].client], index)
-            except Exception as error:  # a bug of the client's: the first one ends the run
+            except ClockClosed:
+                raise
+            except BaseException as error:  # a bug of the client's, or an exit: the first one ends the run
                 wrong.append(error)
                 over.set()
             left -= 1
@@ -145,8 +148,7 @@ def _run_online(watch: Watch, calls: list[Call], requests: Arrivals) -> None:
         if wrong:
             break
         time.spawn(request(index), "request")
-    if watch.items:
-        over.wait()
+    over.wait()
     if wrong:
         raise wrong[0]
 

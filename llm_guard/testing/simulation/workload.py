@@ -37,6 +37,8 @@ def arrivals(workload: str | Arrivals, scenario: Scenario, seed: int, speed: flo
     if isinstance(workload, Arrivals):
         if not isinstance(workload.instants, Sequence) or isinstance(workload.instants, str | bytes):
             raise ConfigError("instants", type(workload.instants).__name__, "a list or a tuple of seconds")
+        if not workload.instants:
+            raise ConfigError("instants", workload.instants, "at least one")
         for at in workload.instants:
             checks.number("instants", at, least=0, unit="seconds")
         for at, after in pairwise(workload.instants):
