@@ -16,16 +16,17 @@ import starlette.exceptions
 import starlette.responses
 import urllib3
 import werkzeug.exceptions
+from anything import any_headers, assert_sound, json_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from look_alikes import look_alike
 from requests.exceptions import HTTPError
-from shapes import look_alike
 from signal_cases import PREDICTION, anthropic, openai, reply, tgi
 
 from llm_guard.clock import SystemClock, use
 from llm_guard.llm import outcome_of
-from llm_guard.llm.signals import error_outcome
-from llm_guard.outcome import FINAL, SUCCESS, Kind, Outcome
+from llm_guard.llm.signals import outcome_of_body
+from llm_guard.outcome import SUCCESS, Kind, Outcome
 
 
 @pytest.mark.parametrize("body", [
@@ -267,36 +268,13 @@ def test_it_never_raises_whatever_the_object() -> None:
         assert found is None or isinstance(found, Outcome)
 
 
-MEMBERS = ["error", "code", "type", "message", "details", "status", "estimated_time", "error_type", "retryDelay",
-           "metadata", "headers", "violations", "quotaId", "choices", "urls", "output"]
-WORDS = ["starting", "429", "RESOURCE_EXHAUSTED", "rate_limit_exceeded", "Please try again in 9s", "failed", "34.07s"]
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS), inner, max_size=5),
-    max_leaves=6)
-any_headers = st.dictionaries(
-    st.sampled_from(["Retry-After", "retry-after-ms", "x-should-retry", "ratelimit", "x-ratelimit-remaining",
-                     "x-ratelimit-reset", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
-                     "x-amzn-errortype"]),
-    st.sampled_from(["0", "5", "2m59.56s", "true", "false", '"a";r=0;t=9']) | st.text(max_size=8), max_size=3)
-
-
-def assert_sound(found: Outcome | None, status: int) -> None:
-    assert found is not None
-    assert found.answered
-    assert status < 400 or found.kind is not Kind.SUCCESS
-    assert found.hint is None or found.kind not in FINAL - {Kind.QUOTA}
-    for value in (found.hint, found.remaining, found.reset, found.remaining_tokens, found.reset_tokens):
-        assert value is None or 0 <= value < float("inf")
-
-
 @pytest.mark.fuzz
 @given(st.integers(100, 999), json_values, any_headers)
 def test_any_body_under_any_status_has_an_outcome_with_sound_numbers(
         status: int, body: Any, headers: dict[str, str]) -> None:
     assert_sound(outcome_of(reply(status, body, headers)), status)
     # Not caught there, as it is in outcome_of.
-    assert_sound(error_outcome(body, status, {name.lower(): value for name, value in headers.items()}), status)
+    assert_sound(outcome_of_body(body, status, {name.lower(): value for name, value in headers.items()}), status)
 
 
 @pytest.mark.fuzz
