@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -208,6 +210,19 @@ def test_a_response_of_urllib3_is_read() -> None:
     response = urllib3.HTTPResponse(body=b'{"error": "x", "estimated_time": 7}', status=503)
     assert response.data
     assert outcome_of(response) == Outcome(Kind.LOADING, 7.0)
+
+
+class _Socket:
+    def makefile(self, mode: str) -> Any:
+        return io.BytesIO(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nX-RateLimit-Remaining: 0\r\n\r\nbusy")
+
+
+def test_a_response_of_the_standard_library_is_read_by_its_headers() -> None:
+    socket: Any = _Socket()
+    response = http.client.HTTPResponse(socket)
+    response.begin()
+    assert outcome_of(response) == Outcome(Kind.LIMITED, 5.0, remaining=0)
+    assert response.read() == b"busy"
 
 
 def test_a_poll_that_finds_the_model_starting_is_waited_out_but_an_order_is_not_given_twice() -> None:
