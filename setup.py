@@ -10,6 +10,7 @@ EXTRAS = {
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100", "mypy>=1.11", "types-requests",
+             "httpx>=0.27", "openai>=1.40", "anthropic>=0.40",  # the clients whose answers are read
              "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2",
              *STRATEGIES],  # from matplotlib on: so that no test is skipped
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
