@@ -72,7 +72,8 @@ class CutOff:
 class Call:
     """One guarded call in progress.
 
-    `deadline` is an instant of the clock or FOREVER; `cut_off` may be None; `held` are the policies that this call or
+    `deadline` is an instant of the clock or FOREVER (of a stream it is put off by the time that its consumer takes
+    between two items, so that it is to be looked at anew for each); `cut_off` may be None; `held` are the policies that this call or
     one above it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts
     those that guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose
     behalf permits are held.

@@ -63,7 +63,8 @@ class Line:
                     self._serve(request.gates, now)
                     if request.nested and waiting.lane is not None:
                         self._refuse_knot(waiting, now)
-            self._section.catch_up()
+            if self._section.later:
+                self._section.catch_up()
             if waiting is not None:
                 if cut_off is not None:
                     cut_off.watch(waiting.tell)
@@ -121,7 +122,8 @@ class Line:
                 change()
         except InTheMidst:
             self._section.later.append(change)
-        self._section.catch_up()
+        if self._section.later:
+            self._section.catch_up()
 
     # What follows is called inside, unless it says otherwise.
 
