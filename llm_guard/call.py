@@ -72,11 +72,11 @@ class CutOff:
 class Call:
     """One guarded call in progress.
 
-    `deadline` is an instant of the clock or FOREVER (of a stream it is put off by the time that its consumer takes
-    between two items, so that it is to be looked at anew for each); `cut_off` may be None; `held` are the policies that this call or
-    one above it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts
-    those that guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose
-    behalf permits are held.
+    `deadline` is an instant of the clock or FOREVER (in a stream it moves on by the time that the consumer takes between
+    two items, so look at it anew for each); `cut_off` may be None; `held` are the policies that this call or one above
+    it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts those that
+    guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose behalf
+    permits are held.
     """
 
     __slots__ = ("active", "attempts", "cut_off", "deadline", "held", "owner")
