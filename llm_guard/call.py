@@ -72,9 +72,9 @@ class CutOff:
 class Call:
     """One guarded call in progress.
 
-    `deadline` is an instant of the clock or FOREVER (in a stream it moves on by the time that the consumer takes between
-    two items, so look at it anew for each); `cut_off` may be None; `held` are the policies that this call or one above
-    it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts those that
+    `deadline` is an instant of the clock or FOREVER (in a stream it moves on by the time that the consumer takes, so
+    look at it anew for each item); `cut_off` may be None; `held` are the policies that this call or one above it has
+    entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts those that
     guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose behalf
     permits are held.
     """

@@ -202,6 +202,19 @@ def test_an_interrupt_in_the_midst_is_no_verdict(timed: bool, time: VirtualClock
     assert (limit.statistics().in_flight, votes.statistics().calls) == (0, 0)
 
 
+def test_an_interrupt_before_anything_was_asked_gives_all_back(time: VirtualClock) -> None:
+    def interrupts(event: object) -> None:
+        raise KeyboardInterrupt
+
+    server = Streamer()
+    ask = bounded(1)(server.stream)
+    take_off = ask.on_event(interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    take_off()
+    assert (in_flight(ask), server.starts) == (0, [])
+
+
 def test_a_probe_that_is_read_only_in_part_opens_the_gate(time: VirtualClock) -> None:
     pace = ramp_up(classify=read)
     ask = pace(retry(Streamer([Kind.LOADING]).stream))
@@ -671,7 +684,9 @@ def test_switched_off_it_is_a_stream_all_the_same(time: VirtualClock) -> None:
             assert (next(answer), next(other)) == ("a", "c")
         assert list(answer) == []
         assert list(letters.with_options(timeout=5)("ab")) == ["a", "b"]
-        assert list(stack(bounded(1)).call(letters, "ab")) == ["a", "b"]
+        for each in (letters, letters.__wrapped__):
+            assert isinstance(called := stack(bounded(1)).call(each, "ab"), Stream)
+            assert list(called) == ["a", "b"]
         dropped = letters("ab")
         del dropped
     within = letters("ab")

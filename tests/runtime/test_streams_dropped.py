@@ -179,16 +179,20 @@ def test_a_clean_up_that_fails_when_dropped_gives_back_all_the_same(time: Virtua
     assert limit.statistics().in_flight == 0
 
 
-def test_listeners_are_told_outside_and_may_call(time: VirtualClock) -> None:
+def test_listeners_are_told_by_one_who_has_nothing_in_hand_and_may_call(time: VirtualClock) -> None:
     limit = bounded(1)
     ask = limit(Streamer().stream)
     seen: list[str] = []
     ask.on_event(lambda event: seen.append(limit(lambda: type(event).__name__)())
                  if isinstance(event, events.AttemptEnded) else None)
+    held = [ask()]
+    waits = Task(limit(lambda: time.sleep(3)))
+    held.clear()
+    waits.wait()
+    assert (time.now(), seen) == (3.0, ["AttemptEnded"])
     next(ask())
-    assert seen == []
-    next(ask())
-    assert seen[0] == "AttemptEnded"
+    limit.statistics()
+    assert seen == ["AttemptEnded"] * 2
 
 
 def test_a_fallbacks_stream_can_be_dropped(time: VirtualClock) -> None:
