@@ -17,8 +17,10 @@ def chunks_of(source: Any) -> Iterable[object]:
     chunks: Iterable[object]
     if callable(getattr(type(source), "iter_content", None)):
         raw = source.raw
-        unread = not source._content_consumed and hasattr(raw, "read1") and not getattr(raw, "chunked", False)
-        chunks = _arriving(raw) if unread else source.iter_content(None if hasattr(raw, "read1") or raw.chunked else 1)
+        if getattr(source, "_content_consumed", False) or getattr(raw, "chunked", False):
+            chunks = source.iter_content(None)  # what was read, or each chunk as the server sends it
+        else:
+            chunks = _arriving(raw) if hasattr(raw, "read1") else source.iter_content(1)
         return chunks
     if callable(getattr(type(source), "iter_bytes", None)):
         chunks = source.iter_bytes()

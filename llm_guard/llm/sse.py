@@ -79,12 +79,12 @@ class _Data:
                 name = self._name
                 yield from self.end()
                 self._name = name
-            if value == _MARK:
+            if value.strip() == _MARK:
                 yield from self.end()
                 yield Event(None, DONE)
                 return
             self._lines.append(value)
-            self._size = _checked(self._size + len(value), self._most)
+            self._size = _checked(self._size + len(value) + 1, self._most)
 
     def end(self) -> Iterable[Event]:
         """The event as it is, if there is one."""
@@ -135,7 +135,7 @@ class _Bare:
                     self._parts, self._size = [], 0
         if self._depth:
             self._parts.append(line[begin:] + "\n")
-            self._size = _checked(self._size + len(line) - begin, self._most)
+            self._size = _checked(self._size + len(line) + 1 - begin, self._most)
 
     def end(self) -> Iterator[Event]:
         """The document as it is: broken off, if there is one."""
@@ -153,7 +153,7 @@ def _made(name: str | None, lines: list[str], most: int) -> Iterator[Event]:
         apart = [_loaded(line, most) for line in lines] if value is BROKEN and len(lines) > 1 else [value]
         yield from (Event(name, each) for each in (apart if BROKEN not in apart else [BROKEN]))
     elif text:
-        yield Event(name, DONE if text == _MARK else text)
+        yield Event(name, text)
 
 
 def _loaded(text: str, most: int) -> object:

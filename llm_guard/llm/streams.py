@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from types import TracebackType
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from llm_guard.checks import whole
 from llm_guard.errors import GuardError
 from llm_guard.llm.answers import Ending, answer_in, find_text, meaning_of
-from llm_guard.llm.bodies import MAX_BYTES, NO_HEADERS, Reply, Unread, headers_of, is_response, read, status_of
+from llm_guard.llm.bodies import MAX_BYTES, MISUSE, NO_HEADERS, Reply, Unread, headers_of, is_response, read, status_of
 from llm_guard.llm.chunks import chunks_of
 from llm_guard.llm.dialects import DELTAS, REASONS, first_choice, mark_in, type_of
 from llm_guard.llm.errors import AnswerError, StreamError, code_in, error_in
@@ -129,7 +129,7 @@ class TextStream(Iterator[str]):
                 if isinstance(item, str | bytes | bytearray | memoryview):
                     yield from events_of(lines_of(pieces_of(items), self._max_bytes), self._max_bytes)
                 else:
-                    yield from (Event(None, each) for each in items)
+                    yield from _parsed(items)
                 return
         except GuardError:
             raise
@@ -224,3 +224,10 @@ class TextStream(Iterator[str]):
             raise
         except Exception:  # the answer is whole
             pass
+
+
+def _parsed(items: Iterable[object]) -> Iterator[Event]:
+    for item in items:
+        if isinstance(item, str | bytes | bytearray | memoryview):
+            raise StreamError(shape(item), "a stream of events has text in it", outcome=MISUSE)
+        yield Event(None, item)

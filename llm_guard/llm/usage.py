@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -186,6 +185,6 @@ def _count(value: object) -> int | None:
 
 
 def _seconds(value: object, parts: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_SECONDS * parts:
         return None
-    return value / parts if 0 <= value / parts <= _MOST_SECONDS else None
+    return value / parts

@@ -29,13 +29,13 @@ class Stream(NamedTuple):
     usage: Usage | None = None
 
 
-def response(content: Any, status: int = 200, **headers: str) -> requests.Response:
+def response(content: Any, status: int = 200, **headers: str) -> Any:
     """A response of requests that was read; anything else than bytes goes out as JSON."""
-    made = requests.Response()
+    made: Any = requests.Response()
     made.status_code = status
     made.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
     made._content = content if isinstance(content, bytes) else json.dumps(content).encode()
-    made._content_consumed = True  # type: ignore[attr-defined]  # requests' own, not in its stubs
+    made._content_consumed = True
     return made
 
 
@@ -44,7 +44,7 @@ def chat(message: dict[str, Any], reason: str = "stop", **more: Any) -> dict[str
     return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]} | more
 
 
-def anthropic(content: list[dict[str, Any]], reason: str = "end_turn") -> dict[str, Any]:
+def anthropic_message(content: list[dict[str, Any]], reason: str = "end_turn") -> dict[str, Any]:
     return {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": content,
             "stop_reason": reason, "stop_sequence": None,
             "usage": {"input_tokens": 12, "cache_creation_input_tokens": 100, "cache_read_input_tokens": 2000,
@@ -110,7 +110,7 @@ ANSWERS: list[Answer] = [
         {"type": "message", "content": [{"type": "refusal", "refusal": "I will not"}]}]}, "I will not"),
     Answer("OpenAI Responses, cut short", RESPONSES_API | {
         "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, usage=Usage(36, 87, 123, 8)),
-    Answer("Anthropic", anthropic([{"type": "thinking", "thinking": "hm", "signature": "x"},
+    Answer("Anthropic", anthropic_message([{"type": "thinking", "thinking": "hm", "signature": "x"},
                                    {"type": "text", "text": "Good "}, {"type": "text", "text": "day"}]),
            usage=Usage(2112, 5, 2117, 2000)),
     Answer("Gemini", gemini([{"text": "hm", "thought": True}, {"text": "Good "}, {"text": "day"}]),
@@ -236,7 +236,8 @@ STREAMS: list[Stream] = [
                       "finish_reason": reason}]}
         for piece, so_far, reason in [("Good ", "Good ", None), ("day", "Good day", None), ("", "Good day", "stop")])),
         TWO, "stop"),
-    Stream("a proxy that has the message at once", sse(chat({"content": "Good day"}), "[DONE]"), ["Good day"], "stop"),
+    Stream("a proxy that has the message at once", sse({"type": "ping"}, chat({"content": "Good day"}), "[DONE]"),
+           ["Good day"], "stop"),
     Stream("Groq", sse(delta("Good day"), delta({}, "stop", x_groq={
         "id": "r", "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}), "[DONE]"),
         ["Good day"], "stop", Usage(3, 2, 5)),
@@ -246,6 +247,9 @@ STREAMS: list[Stream] = [
         {"text": text, "index": 0, "finish_reason": reason}]} for text, reason in [("Good ", None), ("day", "stop")]),
         "[DONE]"), TWO, "stop"),
     Stream("OpenAI Responses", sse(*RESPONSES_EVENTS, names=True), TWO, "completed", Usage(36, 87, 123, 8)),
+    Stream("OpenAI Responses look-alike, without a status", sse(
+        {"type": "response.output_text.delta", "delta": "Good day"}, {"type": "response.completed", "response": {}}),
+        ["Good day"]),
     Stream("OpenAI Responses, refusal", sse(
         {"type": "response.refusal.delta", "delta": "I will not"},
         {"type": "response.completed", "response": {"status": "completed"}}), ["I will not"], "completed"),
@@ -300,8 +304,9 @@ STREAMS: list[Stream] = [
            ["добрый день, 你好 😀"]),
     Stream("a whole answer, as the server does not stream", json.dumps(chat({"content": "Good day"})).encode(),
            ["Good day"], "stop"),
-    Stream("a whole answer over many lines", json.dumps(anthropic([{"type": "text", "text": "Good day"}]), indent=2)
-           .encode(), ["Good day"], None, Usage(2112, 5, 2117, 2000)),
+    Stream("a whole answer over many lines", json.dumps(
+        anthropic_message([{"type": "text", "text": "Good day"}]), indent=2).encode(), ["Good day"], None,
+        Usage(2112, 5, 2117, 2000)),
     Stream("a whole answer in a list", b'[{"generated_text": "Good day"}]', ["Good day"]),
     Stream("no text and no reason", sse(delta({"role": "assistant", "content": ""}), delta({}, "stop"), "[DONE]"), [],
            "stop"),
