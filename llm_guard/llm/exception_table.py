@@ -12,7 +12,7 @@ from llm_guard.outcome import FAILURE, TIMEOUT, Kind, Outcome
 #: Responses of HTTP libraries. Those of web frameworks have a status and headers too, but are nobody's answer.
 RESPONSES: Final = frozenset({
     "requests.Response", "httpx.Response", "httpx2.Response", "urllib3.BaseHTTPResponse", "urllib3.HTTPResponse",
-    "urllib.HTTPError", "botocore.AWSResponse",
+    "urllib.HTTPError", "http.HTTPResponse", "botocore.AWSResponse",
 })
 #: What a client returns that holds its response as `http_response`, by `with_raw_response`.
 RAW_RESPONSES: Final = frozenset({"openai.LegacyAPIResponse", "openai.BaseAPIResponse", "anthropic.BaseAPIResponse"})

@@ -7,6 +7,7 @@ Retry-After. After it what the API's own signal holds, in its body or a sentence
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from llm_guard.llm.limits import reset_of
@@ -18,7 +19,7 @@ _MILLISECONDS: Final = ("retry-after-ms", "x-ms-retry-after-ms", "x-amz-retry-af
 _OF_LIMITS: Final = frozenset({Kind.LIMITED, Kind.GROWTH_LIMITED, Kind.OVERLOAD})
 
 
-def hint_of(kind: Kind, headers: dict[str, str], signal: Signal | None = None,
+def hint_of(kind: Kind, headers: Mapping[str, str], signal: Signal | None = None,
             parts: tuple[dict[str, object], ...] = (), text: str = "") -> float | None:
     """The wait in seconds that an error of this kind asks for, or None.
 
@@ -35,7 +36,7 @@ def hint_of(kind: Kind, headers: dict[str, str], signal: Signal | None = None,
     return asked
 
 
-def _header(headers: dict[str, str]) -> float | None:
+def _header(headers: Mapping[str, str]) -> float | None:
     for name in _MILLISECONDS:
         if name in headers:
             try:
@@ -47,7 +48,7 @@ def _header(headers: dict[str, str]) -> float | None:
     return wait_until(headers["retry-after"]) if "retry-after" in headers else None
 
 
-def _signal(signal: Signal, headers: dict[str, str], parts: tuple[dict[str, object], ...],
+def _signal(signal: Signal, headers: Mapping[str, str], parts: tuple[dict[str, object], ...],
             text: str) -> float | None:
     for place in signal.waits:
         if not isinstance(place, str):

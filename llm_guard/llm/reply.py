@@ -139,4 +139,4 @@ def _read(content: bytes | bytearray | str, status: int) -> tuple[object, str]:
         return None, ""
     if text.startswith("<"):
         return None, text
-    return (None, "") if len(content) > _MOST_BODY else (text, "")
+    return (None, "") if len(content) > _MOST_BODY else (text or None, "")

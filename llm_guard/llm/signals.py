@@ -25,7 +25,6 @@ from llm_guard.llm.waits import wait_of
 from llm_guard.outcome import FINAL, SUCCESS, Kind, Outcome
 
 _STATUS_IN_TEXT: Final = re.compile(r"too many (\d{3}) error responses")  # all that urllib3's own retries leave of one
-NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _DEPTH: Final = 3  # of errors in errors
 
 
@@ -52,12 +51,12 @@ def outcome_of(end: object) -> Outcome | None:
         return None
 
 
-def error_outcome(body: object, status: int = 0, headers: dict[str, str] | None = None, page: str = "") -> Outcome:
-    """What an error says: `body` as parsed JSON or a plain text, `headers` with names in lower case.
+def outcome_of_body(body: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({}),
+                    page: str = "") -> Outcome:
+    """What an error says: `body` as parsed JSON or a plain text, or `page` as HTML; `headers` with names in lower case.
 
-    `status` 0 or below 400 says nothing, as for an error in a stream; the body may give its own.
+    A status below 400 says nothing, as where an error comes in a stream or under a 200; the body may give its own.
     """
-    headers = headers or {}
     found = said(body, headers, page)
     if status < 400:  # an error under a good status may carry its real one
         status = found.status
@@ -70,11 +69,6 @@ def error_outcome(body: object, status: int = 0, headers: dict[str, str] | None 
         kind = Kind.FAILURE
     headers = {**found.headers, **headers}
     return Outcome(kind, hint_of(kind, headers, signal, found.parts, found.text), True, *both_in(headers))
-
-
-def outcome_of_body(body: object, status: int = 0, headers: Mapping[str, str] = NO_HEADERS) -> Outcome:
-    """`error_outcome` of a body that is parsed JSON or a plain text."""
-    return error_outcome(body, status, dict(headers))
 
 
 def signal_in(status: int, found: Said) -> Signal | None:
@@ -114,7 +108,7 @@ def _of_value(value: Any, what: str) -> Outcome | None:
     if what == PARSED_ANSWER:
         if value.status != "failed":
             return None
-        return error_outcome({name: getattr(value.error, name, None) for name in ("code", "message")})
+        return outcome_of_body({name: getattr(value.error, name, None) for name in ("code", "message")})
     response = value.http_response if what == RAW else value
     return _of_reply(reply_of(response), response)
 
@@ -124,7 +118,7 @@ def _of_reply(reply: Reply | None, response: Any = None) -> Outcome | None:
         return None
     status, headers, body, page = reply
     if not 0 < status < 400 or (body is not None and _is_error(body, response)):
-        return error_outcome(body, status, headers, page)
+        return outcome_of_body(body, status, headers, page)
     told = both_in(headers)
     return SUCCESS if told == UNTOLD else Outcome(Kind.SUCCESS, None, True, *told)
 
@@ -160,7 +154,7 @@ def _of_exception(error: BaseException, depth: int) -> Outcome | None:
     if known is None:
         return None
     if "urllib3.ResponseError" in names and (status := _STATUS_IN_TEXT.search(str(error))):
-        return error_outcome(None, int(status[1]))
+        return outcome_of_body(None, int(status[1]))
     # requests wraps urllib3's errors, and urllib3 the cause, as clients wrap those of httpx and Hugging Face's its own:
     # the inner one knows a timeout from a broken connection, and may have the response.
     if depth:

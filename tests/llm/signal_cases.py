@@ -182,8 +182,12 @@ CASES: dict[str, list[Case]] = {
              {"retry-after": "11"})],
     "Together dynamic_request_limited": [
         Case(429, {"id": "o1", "error": {"message": "...", "type": "dynamic_request_limited", "param": None,
-                                         "code": None}}, GROWTH, 4.0, {"x-ratelimit-reset": "4"})],
+                                         "code": None}}, GROWTH, 4.0, {
+                                             "x-ratelimit-limit": "60", "x-ratelimit-remaining": "57",
+                                             "x-ratelimit-reset": "4"})],
     "Together dynamic_token_limited": [
+        Case(429, {"error": {"message": "..."}, "error_type": "dynamic_token_limited"}, GROWTH, 0.5,
+             {"x-ratelimit-reset": "0.5"}),
         Case(429, {"error": {"message": "..."}, "error_type": "dynamic_token_limited"}, GROWTH, 0.5,
              {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "57", "x-ratelimit-reset": "0.5"})],
 
@@ -219,7 +223,8 @@ CASES: dict[str, list[Case]] = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "MODEL_CAPACITY_EXHAUSTED",
             "domain": "cloudcode-pa.googleapis.com", "metadata": {"model": "gemini"}}, DELAY), OVERLOAD, 34.074824224)],
     "Gemini UNAVAILABLE": [
-        Case(503, google(503, "UNAVAILABLE", "The model is overloaded. Please try again later."), OVERLOAD)],
+        Case(503, google(503, "UNAVAILABLE", "The model is overloaded. Please try again later."), OVERLOAD),
+        Case(503, google(503, "UNAVAILABLE", "The service is currently unavailable.", DELAY), OVERLOAD, 34.074824224)],
     "Groq capacity_exceeded": [
         Case(498, openai("capacity_exceeded", "capacity_exceeded", "Flex tier capacity exceeded"), OVERLOAD),
         Case(200, openai("capacity_exceeded"), OVERLOAD)],
@@ -411,6 +416,7 @@ CASES: dict[str, list[Case]] = {
         Case(429, [], LIMITED), Case(429, b"null", LIMITED), Case(429, b"", LIMITED)],
     "Groq 498": [Case(498, b"", OVERLOAD)],
     "HTTP 503": [
+        Case(503, {"error": {"message": "At capacity. Please retry in 5 seconds.", "type": None}}, OVERLOAD, 5.0),
         Case(503, {"error": "Service Unavailable"}, OVERLOAD), Case(503, b"", OVERLOAD),
         Case(503, {"error": {"message": "The server is busy", "type": "server_error"}}, OVERLOAD),
         Case(503, {"error": {"message": "Service Unavailable", "type": "service_unavailable"}}, OVERLOAD, 2.0,

@@ -18,7 +18,10 @@ import huggingface_hub
 import huggingface_hub.errors
 import openai
 import pytest
-from shapes import look_alike
+from anything import any_headers, assert_sound, json_values
+from hypothesis import given
+from hypothesis import strategies as st
+from look_alikes import look_alike
 from signal_cases import HELP, PREDICTION, google, tgi, violation
 from signal_cases import anthropic as anthropic_body
 from signal_cases import openai as openai_body
@@ -172,6 +175,14 @@ def test_an_answer_of_openai_s_responses_that_failed() -> None:
     assert outcome_of(answered("failed", {"code": "invalid_prompt", "message": "..."})) == Outcome(Kind.INVALID)
     assert outcome_of(answered("failed", None)) == ANSWERED
     assert outcome_of(answered("completed", None)) is None
+
+
+def test_what_the_client_has_read_counts_where_the_response_kept_nothing() -> None:
+    response = httpx2.Response(429, headers={"Retry-After": "3"}, content=iter([b""]),
+                               request=httpx2.Request("POST", "http://api.example/"))
+    body = openai_body("slow_down")["error"]
+    assert outcome_of(openai.RateLimitError("...", response=response, body=body)) == Outcome(Kind.GROWTH_LIMITED, 3.0)
+    assert outcome_of(openai.RateLimitError("...", response=response, body=None)) == Outcome(Kind.LIMITED, 3.0)
 
 
 def test_what_openai_s_client_raises_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,3 +414,18 @@ def test_an_error_of_a_client_is_read_by_its_members(module: str, name: str, mem
     error = look_alike(module, name, Exception)()
     vars(error).update(members)
     assert outcome_of(error) == expected
+
+
+@pytest.mark.fuzz
+@given(st.integers(-1, 999), json_values, any_headers)
+def test_whatever_members_a_client_s_error_has_it_is_read(status: int, body: Any, headers: dict[str, str]) -> None:
+    error = look_alike("cohere.core.api_error", "ApiError", Exception)()
+    vars(error).update(status_code=status, body=body, headers=headers)
+    found = outcome_of(error)
+    if 400 <= status < 600:
+        assert_sound(found, status)
+    told = {"Error": body, "OriginalMessage": body, "ResponseMetadata": {"HTTPStatusCode": status,
+                                                                         "HTTPHeaders": headers}}
+    aws_error = look_alike("botocore.exceptions", "ClientError", Exception)()
+    aws_error.response = told
+    assert_sound(outcome_of(aws_error), 400)

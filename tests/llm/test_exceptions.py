@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import requests
 import urllib3
+from look_alikes import look_alike
 from requests.adapters import HTTPAdapter
 from requests.exceptions import HTTPError
-from shapes import look_alike
 from signal_cases import reply
 from urllib3.util.retry import Retry
 

@@ -14,10 +14,11 @@ from signal_cases import CASES, WALL, Case, reply
 from llm_guard.clock import SystemClock, use
 from llm_guard.llm import outcome_of
 from llm_guard.llm.said import said
-from llm_guard.llm.signal_table import SIGNALS, STATUS
-from llm_guard.llm.signals import error_outcome, signal_in
+from llm_guard.llm.signal_table import CODE, MEMBER, SIGNALS, STATUS
+from llm_guard.llm.signals import outcome_of_body, signal_in
 from llm_guard.outcome import Kind, Outcome
 
+ROWS = {signal.name: signal for signal in SIGNALS}
 ALL = [pytest.param(row, case, id=f"{row} #{number}" if number else row)
        for row, cases in CASES.items() for number, case in enumerate(cases)]
 
@@ -30,12 +31,13 @@ def _fixed_wall() -> Iterator[None]:
         yield
 
 
-def parsed(body: Any) -> tuple[Any, str]:
-    """A body as JSON or text, and as a page."""
-    if not isinstance(body, bytes):
-        return json.loads(json.dumps(body)), ""
-    text = body.decode()
-    return (None, text[:8192]) if text.startswith("<") else (None if text in ("", "null") else text, "")
+def told(case: Case, status: int) -> tuple[Any, int, dict[str, str], str]:
+    """What a case says: the body as JSON or text, the status, the headers in lower case, the body as a page."""
+    headers = {name.lower(): value for name, value in case.headers.items()}
+    if not isinstance(case.body, bytes):
+        return json.loads(json.dumps(case.body)), status, headers, ""
+    text = case.body.decode()
+    return (None, status, headers, text) if text.startswith("<") else (text or None, status, headers, "")
 
 
 def test_each_row_has_a_case_and_a_name_of_its_own() -> None:
@@ -48,8 +50,8 @@ def test_each_row_has_a_case_and_a_name_of_its_own() -> None:
 
 @pytest.mark.parametrize(("row", "case"), ALL)
 def test_a_row_decides_for_what_its_provider_sends(row: str, case: Case) -> None:
-    body, page = parsed(case.body)
-    found = said(body, {name.lower(): value for name, value in case.headers.items()}, page)
+    body, _, headers, page = told(case, 0)
+    found = said(body, headers, page)
     deciding = signal_in(case.status if case.status >= 400 else found.status, found)
     assert deciding is not None
     assert deciding.name == row
@@ -67,10 +69,24 @@ def test_the_response_and_the_error_that_carries_it_say_so(row: str, case: Case)
 
 
 @pytest.mark.parametrize(("row", "case"), ALL)
+def test_a_code_says_the_same_in_a_stream_where_no_status_is_known(row: str, case: Case) -> None:
+    if ROWS[row].where in (CODE, MEMBER):
+        assert outcome_of_body(*told(case, 0)).kind is case.kind
+
+
+@pytest.mark.parametrize(("row", "case"), ALL)
+def test_a_row_counts_under_its_own_statuses_alone(row: str, case: Case) -> None:
+    signal = ROWS[row]
+    if signal.statuses and signal.where != STATUS:
+        body, _, headers, page = told(case, 0)
+        assert signal_in(418, said(body, headers, page)) is not signal
+
+
+@pytest.mark.parametrize(("row", "case"), ALL)
 def test_no_wait_is_taken_from_the_body_of_a_quota_or_a_wrong_request(row: str, case: Case) -> None:
     if case.kind in (Kind.QUOTA, Kind.INVALID):
-        body, page = parsed(case.body)
-        assert error_outcome(body, case.status, page=page).hint is None
+        body, status, _, page = told(case, case.status)
+        assert outcome_of_body(body, status, page=page).hint is None
 
 
 def test_the_body_comes_before_the_status_and_quota_before_all() -> None:
@@ -84,4 +100,4 @@ def test_the_body_comes_before_the_status_and_quota_before_all() -> None:
 def test_an_error_of_which_nothing_is_known_is_a_failure() -> None:
     for end in (reply(200, {"error": "something"}), reply(200, {"object": "response", "status": "failed"})):
         assert outcome_of(end) == Outcome(Kind.FAILURE)
-    assert error_outcome(None) == Outcome(Kind.FAILURE)
+    assert outcome_of_body(None) == Outcome(Kind.FAILURE)
