@@ -14,6 +14,8 @@ from typing import Any
 
 #: Seconds between two bytes of a body that drips.
 DRIP = 0.02
+#: Seconds after which it gives up what would never end, so that a test of code that is broken does.
+PATIENCE = 10.0
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 #: How each kind of body is announced, and how a part of it is sent.
 FRAMES: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
@@ -176,10 +178,8 @@ def _misbehave(line: socket.socket, path: str) -> None:
 
 
 def _drip(line: socket.socket, part: Callable[[int], bytes]) -> None:
-    number = 0
-    while True:
+    for number in range(round(PATIENCE / DRIP)):
         line.sendall(part(number))
-        number += 1
         line.settimeout(DRIP)
         try:
             if not line.recv(4096):
@@ -189,15 +189,14 @@ def _drip(line: socket.socket, part: Callable[[int], bytes]) -> None:
 
 
 def _until_gone(line: socket.socket) -> None:
-    line.settimeout(None)
+    line.settimeout(PATIENCE)
     while line.recv(4096):
         pass
 
 
 def _until_broken(line: socket.socket) -> None:
     """Reads nothing: sees that the client has gone only where that resets the connection."""
-    while line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-        time.sleep(0.01)
+    until(lambda: line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0, PATIENCE)
 
 
 def until(condition: Callable[[], bool], within: float = 5.0) -> bool:

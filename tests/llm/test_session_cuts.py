@@ -22,7 +22,8 @@ from raw_server import RawServer, descriptors, full_server, until
 from llm_guard import CallTimeout, Result, bounded, breaker, call, deadline, map_with_backpressure, retry, timeout
 from llm_guard.call import Call, CutOff
 from llm_guard.errors import Cancelled
-from llm_guard.llm import RequestCancelled, RequestTimeout, Session
+from llm_guard.llm import RequestCancelled, RequestTimeout, Session, exchange
+from llm_guard.state.alarm import Bell
 
 pytestmark = pytest.mark.real
 
@@ -111,6 +112,20 @@ def test_a_handshake_that_is_never_answered(guard: Any, session: Session) -> Non
 def test_a_connect_that_blocks(guard: Any, session: Session) -> None:
     with full_server() as port, nothing_left(session):
         ended_in_time(guard(BOUND)(lambda: session.get(f"http://127.0.0.1:{port}")))
+
+
+def test_where_the_alarm_is_late_the_socket_s_own_timeout_ends_what_waits(
+        server: RawServer, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late:
+        def at(self, when: float, tell: Callable[[], None]) -> Bell:
+            return Bell(tell)
+
+    monkeypatch.setattr(exchange, "alarm", Late)
+    waits = [evil for evil in EVILS if "drip" not in evil]
+    for end in call_all(deadline(BOUND)(lambda evil: fetch(session, server.url + evil)), waits):
+        assert type(end.error) is RequestTimeout, end.input
+        assert BOUND * 0.9 < end.seconds < BOUND + 5, end.input
+    assert server.all_gone()
 
 
 @pytest.mark.parametrize("guard", GUARDS)
@@ -228,7 +243,6 @@ def test_a_name_that_takes_long_to_resolve_is_waited_for_but_not_connected_to(
 @pytest.mark.parametrize("guard", GUARDS)
 def test_a_response_that_was_returned_is_the_caller_s_own(guard: Any, server: RawServer, session: Session) -> None:
     response = guard(0.3)(lambda: session.get(server.url + "/slow", stream=True))()
-    time.sleep(0.35)
     assert response.content == b"abcd"
     assert session.get(server.url + "/ok").text == "ok"
     assert server.taken == 1
@@ -240,7 +254,9 @@ def test_a_response_that_a_mapping_yielded_is_the_caller_s_own(server: RawServer
     assert response.content == b"abcd"
 
 
-def test_a_connection_that_is_back_in_its_pool_belongs_to_the_next_call(server: RawServer, session: Session) -> None:
+@pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "unguarded"])
+def test_a_connection_that_is_back_in_its_pool_belongs_to_the_next_call(guarded: bool, server: RawServer,
+                                                                        session: Session) -> None:
     back, taken = threading.Event(), threading.Event()
 
     @timeout(BOUND)
@@ -256,7 +272,8 @@ def test_a_connection_that_is_back_in_its_pool_belongs_to_the_next_call(server: 
     background = threading.Thread(target=in_background)
     background.start()
     assert back.wait(5)
-    answer = timeout(5)(lambda: session.get(server.url + "/slow").text)()  # while the first runs out of time
+    ask = lambda: session.get(server.url + "/slow").text  # noqa: E731
+    answer = timeout(5)(ask)() if guarded else ask()  # while the first runs out of time
     background.join()
     taken.set()
     assert answer == "abcd"
