@@ -25,7 +25,6 @@ from llm_guard.llm.waits import wait_of
 from llm_guard.outcome import FINAL, SUCCESS, Kind, Outcome
 
 _STATUS_IN_TEXT: Final = re.compile(r"too many (\d{3}) error responses")  # all that urllib3's own retries leave of one
-NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _DEPTH: Final = 3  # of errors in errors
 
 
@@ -70,11 +69,6 @@ def outcome_of_body(body: object, status: int = 200, headers: Mapping[str, str] 
         kind = Kind.FAILURE
     headers = {**found.headers, **headers}
     return Outcome(kind, hint_of(kind, headers, signal, found.parts, found.text), True, *both_in(headers))
-
-
-def outcome_of_body(body: object, status: int = 0, headers: Mapping[str, str] = NO_HEADERS) -> Outcome:
-    """`error_outcome` of a body that is parsed JSON or a plain text."""
-    return error_outcome(body, status, dict(headers))
 
 
 def signal_in(status: int, found: Said) -> Signal | None:
