@@ -31,7 +31,7 @@ from llm_guard.testing.server import scenario
 from llm_guard.testing.simulation import Summary
 
 NAMED = ("A", "A-nohint", "B", "C", "C-nora", "C-cnt", "C-win-nora", "C-steps", "C-left", "D", "E", "E2", "F", "G", "H",
-         "S")
+         "L", "L-told", "S")
 ONLINE = ("A", "C", "E", "F")
 #: A row's figures, by seed.
 Row = dict[str, list[float]]

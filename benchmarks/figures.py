@@ -182,6 +182,13 @@ def other(seeds: int, first: int) -> Iterator[str]:
         yield (f"  - {name}: tripled {_spread(up, '.2f')}{mark(Goal(up, least=FOLLOWED))}, cut to a tenth "
                f"{_spread(down, '.2f')}{mark(Goal(down, least=FOLLOWED))}, refused {100 * refused.median:.2f}% "
                f"({100 * refused.worst:.2f}%){mark(Goal(refused, most=REFUSED))}.")
+    lengths = ("M", "M-told", "L", "L-told")
+    yield ("- Answers of mixed length. M: a third takes 4 times as long, a fifth 12 times. L: from 60 s on all take 10 "
+           "times as long. Time over the best, of a batch, where tokens are not told and where they are:")
+    for name, seen in zip(lengths, summaries([Job(name, seeds=seeds, first_seed=first) for name in lengths]),
+                          strict=True):
+        yield (f"  - {name}: {100 * seen.success.worst:.1f}% answered, {_spread(seen.calls)} calls per answer, time "
+               f"{_spread(seen.against_best)}.")
     most = max(next(each(refused_calls, [Job("Q", seeds=seeds, first_seed=first)])))
     yield (f"- A quota of 200 calls, 3,000 items: calls to the exhausted account, at most {most}"
            f"{' (short)' if most > QUOTA_CALLS else ''}.")

@@ -64,6 +64,7 @@ ADDED: dict[str, list[Patch]] = {
     "fixed windows learned": [(FixedWindows, "next_probe", _always(None))],
     "fewer probes of a server that refuses": [(pace_gate, "LONGEST_REFUSED", 4.0)],
     "latency per token, or to the first item": [(Strain, "add", _whole)],
+    "a base doubted where one call is in flight": [(Strain, "doubt_base", _nothing)],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
     "no burst when a gate opens": [(Load, "_space_opening", _nothing)],
 }

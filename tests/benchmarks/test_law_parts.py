@@ -28,6 +28,8 @@ def test_without_a_part_all_still_runs_and_afterwards_it_is_back(part: str) -> N
     ("remaining calls told by the server", "C-left", 800),
     ("spacing of starts after a refused burst", "random-85", 300),
     ("waits between probes grow", "A-nohint", 100),
+    ("latency per token, or to the first item", "L-told", 1500),
+    ("a base doubted where one call is in flight", "L", 1500),
     ("no burst when a gate opens", "random-135", 300),
 ])
 def test_a_part_makes_a_difference_where_it_is_meant_to(part: str, server: str, items: int) -> None:

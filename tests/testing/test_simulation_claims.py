@@ -131,6 +131,14 @@ def test_a_limit_that_changes_is_followed(seed: int) -> None:
     assert refused <= 0.05 * sum(230 <= at < 250 for at in run.called_at)
 
 
+@pytest.mark.parametrize(("scenario", "time"), [("M", 1.05), ("M-told", 1.05), ("L", 1.5), ("L-told", 1.05)])
+def test_answers_of_mixed_length_are_not_taken_for_queues(scenario: str, time: float) -> None:
+    run = alone(scenario, 0)  # where tokens are told, latency is per token
+    assert run.success == 1.0
+    assert run.calls_per_answer <= 1.02
+    assert run.against_best <= time
+
+
 @pytest.mark.parametrize("seed", THREE)
 def test_an_exhausted_account_is_hardly_called_any_more(seed: int) -> None:
     run = simulate("Q", seed=seed)  # 200 calls, of 3,000 items
