@@ -19,6 +19,7 @@ from streaming import Streamer
 from llm_guard import Saturated, bounded, breaker, events, fallback, ramp_up, retry, stack, stream, timeout
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.policies.bounded import Bounded
+from llm_guard.runtime.door import door
 from llm_guard.state.gate import Request
 from llm_guard.state.limiter import LimitGate
 
@@ -106,6 +107,44 @@ def test_it_counts_no_more_for_whoever_looks_or_comes(time: VirtualClock) -> Non
     assert votes.statistics().trials == 1
     del trial
     assert (votes.statistics().trials, votes.statistics().state) == (0, "closed")  # it was answered
+
+
+def test_who_comes_is_not_refused_on_account_of_it(time: VirtualClock) -> None:
+    votes = breaker(open_for=1)
+    ask = votes(Streamer().stream)
+    votes.open()
+    time.sleep(10)
+    ask()  # the one trial
+    assert list(ask()) == ["a", "b", "c"]
+
+
+@pytest.mark.real
+def test_to_drop_it_nobody_is_waited_for_or_told() -> None:
+    ask = bounded(1)(retry(Streamer().stream))
+    seen: list[events.Event] = []
+    ask.on_event(seen.append)
+    held = [ask()]
+    dropped, over = threading.Event(), threading.Event()
+
+    def drop() -> None:
+        held.clear()
+        dropped.set()
+
+    def stays_inside() -> None:
+        with door.locked():
+            threading.Thread(target=drop, daemon=True).start()
+            over.wait(10)
+
+    inside = threading.Thread(target=stays_inside)
+    inside.start()
+    in_time = dropped.wait(5)
+    told = len(seen)
+    over.set()
+    inside.join(10)
+    assert in_time
+    assert told == 2  # that it started, and of its first item
+    ask.statistics()
+    assert len(seen) == 3
 
 
 def test_its_permit_is_back_for_the_very_call_in_whose_midst_it_was_found(time: VirtualClock,
