@@ -75,11 +75,12 @@ class CutOff:
 class Call:
     """One guarded call in progress.
 
-    `deadline` is an instant of the clock or FOREVER; `cut_off` may be None; `held` are the policies that this call or
-    one above it has entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts
-    those that guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose
-    behalf permits are held. `heard` is the last response that a connection received on its behalf, if it told: so what
-    the server says of the account is not lost where the function returns a text alone.
+    `deadline` is an instant of the clock or FOREVER (in a stream it moves on by the time that the consumer takes, so
+    look at it anew for each item); `cut_off` may be None; `held` are the policies that this call or one above it has
+    entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts those that
+    guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose behalf
+    permits are held. `heard` is the last response that a connection received on its behalf, if it told: so what the
+    server says of the account is not lost where the function returns a text alone.
     """
 
     __slots__ = ("active", "attempts", "cut_off", "deadline", "heard", "held", "owner")

@@ -47,8 +47,8 @@ class Permits:
         door.leave(self._request, [held for held in self._permits if not (some_run and held[0].outlives)], ending)
 
     def end_later(self, ending: Ending, follow: Callable[[], object] | None = None) -> None:
-        """`end`, for a finaliser: takes no lock. Whoever comes to the door next does it and calls `follow`. Only where
-        no function was left to itself."""
+        """`end`, for a finaliser: takes no lock, and is done by whoever comes to the door next; `follow` is called some
+        time afterwards. Only where no function was left to itself."""
         door.leave_later(self._request, self._permits, ending, follow)
 
     def function_left(self) -> None:

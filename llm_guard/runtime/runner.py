@@ -65,23 +65,22 @@ class Run:
             self._attempt_limit, self._timeout, self._deadline = FOREVER, None, deadline
             return
         now = self._time.now()
-        by_call, by_attempt = self._totals(options)
+        by_call, by_attempt, cooperative = self._bounds(options)
         self._attempt_limit = min(by_attempt, default=FOREVER)
         self._timeout = min([*by_call, *by_attempt], default=None)
-        self._deadline = min(deadline, now + min([*by_call, *self._cooperative(options)], default=FOREVER))
+        self._deadline = min(deadline, now + min([*by_call, *cooperative], default=FOREVER))
 
-    def _totals(self, options: Options) -> tuple[list[float], list[float]]:
-        """The seconds that timeouts give the whole call, and those that they give each attempt."""
+    def _bounds(self, options: Options) -> tuple[list[float], list[float], list[float]]:
+        """The seconds that timeouts give the whole call, those that they give each attempt, and those that deadlines
+        give the call."""
         by_call = [timed.bounds.total for timed in self._plan.call_timeouts]
         by_attempt = [timed.bounds.total for timed in self._plan.attempt_timeouts]
         if options.timeout is not None:
             (by_attempt if by_attempt and not by_call else by_call)[:1] = [options.timeout]
-        return by_call, by_attempt
-
-    def _cooperative(self, options: Options) -> list[float]:
-        """The seconds that deadlines give the whole call."""
-        bounds = [bound() for bound in self._plan.call_deadlines]
-        return bounds if options.deadline is None else [*bounds, options.deadline]
+        cooperative = [bound() for bound in self._plan.call_deadlines]
+        if options.deadline is not None:
+            cooperative.append(options.deadline)
+        return by_call, by_attempt, cooperative
 
     def _begin_tries(self, options: Options) -> Tries | None:
         if self._plan.rule is None:
@@ -187,7 +186,8 @@ class Run:
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
                             bool(self._plan.paces))
             permits.end(ending)
-            self._tell_end(ending, self._ended)
+            if self._watched or self._plan.tellers:
+                self._tell_end(ending, self._ended)
         try:
             return value, error, ending
         finally:

@@ -33,10 +33,10 @@ class StreamRun(Run):
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         now = self._began = self._time.now()
-        by_call, by_attempt = self._totals(options)
+        by_call, by_attempt, cooperative = self._bounds(options)
         self._by_call = _tightest(by_call, self._plan.call_timeouts)
         self._by_attempt = _tightest(by_attempt, self._plan.attempt_timeouts)
-        self._fixed = min(deadline, now + min(self._cooperative(options), default=FOREVER))
+        self._fixed = min(deadline, now + min(cooperative, default=FOREVER))
         # The rest is for the way to the first item.
         self._deadline = min(self._fixed, now + self._by_call.total, now + self._by_call.first_item)
         self._attempt_limit = min(self._by_attempt.total, self._by_attempt.first_item)

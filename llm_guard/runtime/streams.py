@@ -98,9 +98,6 @@ class Stream(Generator[T, Any, Any]):
                 return
             self._first = _TAKEN
             limit = self._limit()
-            if limit.within <= 0:
-                self._quit(SUCCESS)
-                return
             try:
                 self._source.ask(self._items.close, limit)
             except (Late, Elsewhere):  # it is closed where it is made, nobody need wait for that

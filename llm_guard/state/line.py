@@ -63,7 +63,8 @@ class Line:
                     self._serve(request.gates, now)
                     if request.nested and waiting.lane is not None:
                         self._refuse_knot(waiting, now)
-            self._section.catch_up()
+            if self._section.later:
+                self._section.catch_up()
             if waiting is not None:
                 if cut_off is not None:
                     cut_off.watch(waiting.tell)
@@ -89,9 +90,10 @@ class Line:
 
     def leave_later(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending,
                     follow: Callable[[], object] | None = None) -> None:
-        """`leave`, for a finaliser: takes no lock. Whoever comes to the door next does it, or one who waits there.
+        """`leave`, for a finaliser: takes no lock. Whoever comes to the line next does it, or one who waits there.
 
-        `follow` is called afterwards, by the same thread.
+        `follow` is called afterwards, by the next who leaves or looks: who was let in just now might wait in there for
+        what it holds itself.
         """
         def change() -> Callable[[], object] | None:
             self._take_back(request, permits, ending)
@@ -112,6 +114,8 @@ class Line:
         """To read or set a gate's state consistently; briefly."""
         if self._section.later:
             self._section.catch_up()
+        if self._section.afterwards:
+            self._section.follow_up()
         return self._section
 
     def _do(self, change: Callable[[], None]) -> None:
@@ -121,7 +125,10 @@ class Line:
                 change()
         except InTheMidst:
             self._section.later.append(change)
-        self._section.catch_up()
+        if self._section.later:
+            self._section.catch_up()
+        if self._section.afterwards:
+            self._section.follow_up()
 
     # What follows is called inside, unless it says otherwise.
 

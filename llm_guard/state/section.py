@@ -23,11 +23,12 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
     """A reentrant lock to hold briefly: `with section.checked():`, or bare, to look only.
 
     `later` is for what cannot be done in the midst; whoever was inside calls `catch_up` when it is out again. What a
-    change returns, where that is not None, is called after it, outside.
+    change returns, where that is not None, is for `follow_up`: to be called by one who has nothing in hand.
     """
 
     def __init__(self) -> None:
         self.later: deque[Callable[[], Callable[[], object] | None]] = deque()
+        self.afterwards: deque[Callable[[], object]] = deque()
         self._parked: dict[clock.Waiter, None] = {}  # of those who wait outside
 
     def checked(self) -> Self:
@@ -40,10 +41,19 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         """Does what was left for later, once this thread is out. What comes while it does stays for the next."""
         if self.later and not self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
             with self:
-                afterwards = [self.later.popleft()() for _ in range(len(self.later))]
-            for follow in afterwards:
-                if follow is not None:
-                    follow()
+                for _ in range(len(self.later)):
+                    follow = self.later.popleft()()
+                    if follow is not None:
+                        self.afterwards.append(follow)
+
+    def follow_up(self) -> None:
+        """Calls, outside, what is left to be done after changes."""
+        while self.afterwards and not self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
+            try:
+                follow = self.afterwards.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            follow()
 
     def put_off(self, change: Callable[[], Callable[[], object] | None]) -> None:
         """Leaves `change` for whoever comes next; one who is parked is woken to do it.

@@ -26,7 +26,7 @@ from llm_guard import (
     stream,
     timeout,
 )
-from llm_guard.call import FOREVER
+from llm_guard.call import FOREVER, CutOff
 from llm_guard.clock.virtual import VirtualClock, VirtualWaiter
 from llm_guard.outcome import Kind
 from llm_guard.policies.timeout import TimeoutStatistics
@@ -233,6 +233,51 @@ def test_a_stream_of_a_call_that_was_given_up_gives_no_more(time: VirtualClock) 
     late(outer)
     time.sleep(30)
     assert (server.running, len(errors)) == (0, 1)
+
+
+def test_a_stream_is_cut_off_with_the_call_that_it_was_made_in(time: VirtualClock) -> None:
+    cut: list[float] = []
+    kept: list[CutOff] = []
+
+    @timeout(60)
+    def ask() -> Iterator[str]:
+        progress = call.in_progress()
+        assert progress is not None
+        assert progress.cut_off is not None
+        progress.cut_off.watch(lambda: cut.append(time.now()))
+        yield "a"
+        time.sleep(100)
+
+    @timeout(5)
+    def outer(begin: bool) -> None:
+        progress = call.in_progress()
+        assert progress is not None
+        assert progress.cut_off is not None
+        kept.append(progress.cut_off)
+        for _ in range(3):
+            ask().close()  # type: ignore[attr-defined]  # it says Iterator
+        if begin:
+            list(ask())
+
+    late(lambda: outer(True))
+    assert cut == [5.0]
+    outer(False)
+    assert not kept[1]._watchers  # streams that have ended leave nothing behind
+
+
+def test_an_item_that_is_there_when_the_time_is_up_is_given(time: VirtualClock,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = timeout(60)(Streamer(then=["a", 1.0, "b", "c"]).stream)()
+    next(answer)
+    wait = VirtualWaiter.wait
+
+    def just_late(self: VirtualWaiter, seconds: float | None = None) -> bool:
+        return wait(self, seconds) and seconds is None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VirtualWaiter, "wait", just_late)
+        assert next(answer) == "b"
+    assert list(answer) == ["c"]
 
 
 def test_close_waits_for_the_clean_up_but_no_longer_than_for_an_item(time: VirtualClock) -> None:
@@ -470,10 +515,11 @@ def test_the_pace_hears_a_late_first_item_as_a_latency_and_nothing_of_later_late
     for _ in range(4):
         list(ask())
     before = pace.statistics().pace.latency
+    assert before is not None
     late(lambda: list(ask()))
     assert pace.statistics().pace.latency == pytest.approx(before)
     late(ask)
-    assert pace.statistics().pace.latency > 1.1 * before
+    assert (pace.statistics().pace.latency or 0.0) > 1.1 * before
 
 
 # Its settings

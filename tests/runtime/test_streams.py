@@ -202,6 +202,19 @@ def test_an_interrupt_in_the_midst_is_no_verdict(timed: bool, time: VirtualClock
     assert (limit.statistics().in_flight, votes.statistics().calls) == (0, 0)
 
 
+def test_an_interrupt_before_anything_was_asked_gives_all_back(time: VirtualClock) -> None:
+    def interrupts(event: object) -> None:
+        raise KeyboardInterrupt
+
+    server = Streamer()
+    ask = bounded(1)(server.stream)
+    take_off = ask.on_event(interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    take_off()
+    assert (in_flight(ask), server.starts) == (0, [])
+
+
 def test_a_probe_that_is_read_only_in_part_opens_the_gate(time: VirtualClock) -> None:
     pace = ramp_up(classify=read)
     ask = pace(retry(Streamer([Kind.LOADING]).stream))
@@ -595,7 +608,7 @@ def test_a_guarded_function_below_knows_what_the_stream_and_its_reader_hold(time
     below = limit(other(lambda: "below"))
 
     @limit
-    def ask() -> Iterator[str]:
+    def ask() -> Generator[str, None, None]:
         while True:
             yield below()
 
@@ -612,7 +625,7 @@ def test_a_stream_that_outlives_the_call_it_was_made_in_holds_its_own_alone(time
     limit = bounded(1, max_wait=0)
     inner = stream(lambda: (limit(lambda: "in")() for _ in range(9)))
     answer = limit(lambda: inner())()
-    taken = limit(letters.__wrapped__)("ab")
+    taken = limit(stream(sorted))("ab")
     next(answer)
     with pytest.raises(Saturated):
         next(answer)  # its maker held the place when it was made, and no longer
@@ -671,7 +684,9 @@ def test_switched_off_it_is_a_stream_all_the_same(time: VirtualClock) -> None:
             assert (next(answer), next(other)) == ("a", "c")
         assert list(answer) == []
         assert list(letters.with_options(timeout=5)("ab")) == ["a", "b"]
-        assert list(stack(bounded(1)).call(letters, "ab")) == ["a", "b"]
+        for each in (letters, letters.__wrapped__):
+            assert isinstance(called := stack(bounded(1)).call(each, "ab"), Stream)
+            assert list(called) == ["a", "b"]
         dropped = letters("ab")
         del dropped
     within = letters("ab")

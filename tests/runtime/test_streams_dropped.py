@@ -19,6 +19,7 @@ from streaming import Streamer
 from llm_guard import Saturated, bounded, breaker, events, fallback, ramp_up, retry, stack, stream, timeout
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.policies.bounded import Bounded
+from llm_guard.runtime.door import door
 from llm_guard.state.gate import Request
 from llm_guard.state.limiter import LimitGate
 
@@ -108,6 +109,44 @@ def test_it_counts_no_more_for_whoever_looks_or_comes(time: VirtualClock) -> Non
     assert (votes.statistics().trials, votes.statistics().state) == (0, "closed")  # it was answered
 
 
+def test_who_comes_is_not_refused_on_account_of_it(time: VirtualClock) -> None:
+    votes = breaker(open_for=1)
+    ask = votes(Streamer().stream)
+    votes.open()
+    time.sleep(10)
+    ask()  # the one trial
+    assert list(ask()) == ["a", "b", "c"]
+
+
+@pytest.mark.real
+def test_to_drop_it_nobody_is_waited_for_or_told() -> None:
+    ask = bounded(1)(retry(Streamer().stream))
+    seen: list[events.Event] = []
+    ask.on_event(seen.append)
+    held = [ask()]
+    dropped, over = threading.Event(), threading.Event()
+
+    def drop() -> None:
+        held.clear()
+        dropped.set()
+
+    def stays_inside() -> None:
+        with door.locked():
+            threading.Thread(target=drop, daemon=True).start()
+            over.wait(10)
+
+    inside = threading.Thread(target=stays_inside)
+    inside.start()
+    in_time = dropped.wait(5)
+    told = len(seen)
+    over.set()
+    inside.join(10)
+    assert in_time
+    assert told == 2  # that it started, and of its first item
+    ask.statistics()
+    assert len(seen) == 3
+
+
 def test_its_permit_is_back_for_the_very_call_in_whose_midst_it_was_found(time: VirtualClock,
                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     limit = bounded(1)
@@ -179,16 +218,20 @@ def test_a_clean_up_that_fails_when_dropped_gives_back_all_the_same(time: Virtua
     assert limit.statistics().in_flight == 0
 
 
-def test_listeners_are_told_outside_and_may_call(time: VirtualClock) -> None:
+def test_listeners_are_told_by_one_who_has_nothing_in_hand_and_may_call(time: VirtualClock) -> None:
     limit = bounded(1)
     ask = limit(Streamer().stream)
     seen: list[str] = []
     ask.on_event(lambda event: seen.append(limit(lambda: type(event).__name__)())
                  if isinstance(event, events.AttemptEnded) else None)
+    held = [ask()]
+    waits = Task(limit(lambda: time.sleep(3)))
+    held.clear()
+    waits.wait()
+    assert (time.now(), seen) == (3.0, ["AttemptEnded"])
     next(ask())
-    assert seen == []
-    next(ask())
-    assert seen[0] == "AttemptEnded"
+    limit.statistics()
+    assert seen == ["AttemptEnded"] * 2
 
 
 def test_a_fallbacks_stream_can_be_dropped(time: VirtualClock) -> None:
@@ -225,8 +268,9 @@ def test_the_collector_may_find_it_anywhere() -> None:
         gc.set_threshold(*usual)
     assert not thread.is_alive(), f"it hangs after {len(done)}"
     gc.collect()
-    assert ask.with_options(max_wait=5)().close() is None  # type: ignore[attr-defined]
-    assert timed.with_options(max_wait=5)().close() is None  # type: ignore[attr-defined]
+    ask.with_options(max_wait=5)().close()
+    timed.with_options(max_wait=5)().close()
+    assert limit.statistics().in_flight == 0
 
 
 @pytest.mark.real
@@ -234,8 +278,8 @@ def test_the_collector_may_find_it_anywhere() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_reads_on_what_is_made_in_its_thread_and_no_other() -> None:
     limit, server = bounded(2), Streamer(then=["a", "b", "c"])
-    here, elsewhere, dropped = limit(server.stream)(), limit(timeout(60)(server.stream))(), [limit]
-    dropped[:] = [stack(retry())(server.stream)(), timeout(60)(server.stream)()]
+    here, elsewhere = limit(server.stream)(), limit(timeout(60)(server.stream))()
+    dropped = [stack(retry())(server.stream)(), timeout(60)(server.stream)()]
     assert next(here) == next(elsewhere) == "a"
     child = os.fork()
     if not child:

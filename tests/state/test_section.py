@@ -26,7 +26,7 @@ def test_what_is_put_off_waits_for_the_next_to_catch_up() -> None:
     assert done == ["change"]
 
 
-def test_what_a_change_returns_is_called_outside() -> None:
+def test_what_a_change_returns_is_called_outside_by_one_who_follows_up() -> None:
     section, owned = Section(), []
 
     def inside() -> bool:
@@ -42,6 +42,12 @@ def test_what_a_change_returns_is_called_outside() -> None:
 
     section.put_off(change)
     section.catch_up()
+    assert owned == [True]
+    with section:
+        section.follow_up()
+    assert owned == [True]
+    section.follow_up()
+    section.follow_up()
     assert owned == [True, False]
 
 

@@ -13,6 +13,7 @@ from llm_guard import (
     Outcome,
     Rejected,
     Result,
+    Stream,
     bounded,
     breaker,
     deadline,
@@ -21,6 +22,7 @@ from llm_guard import (
     ramp_up,
     retry,
     stack,
+    stream,
     timeout,
 )
 from llm_guard.llm import Text, Usage, anthropic, huggingface, ollama, openai
@@ -167,6 +169,59 @@ assert_type(guard.call(len, "hello"), int)
 guard.call(len, 3)  # type: ignore[arg-type]
 stack("retry")  # type: ignore[arg-type]
 
+# Streams.
+
+
+@ramp_up
+@bounded(8)
+@retry
+@timeout(60, first_item=10, idle=5)
+def streamed(prompt: str, *, loud: bool = False) -> Iterator[str]:
+    yield prompt
+
+
+@timeout(idle=5)
+@retry
+def conversed(prompt: str) -> Generator[str, int, bytes]:
+    got = yield prompt
+    return bytes(got)
+
+
+@retry
+@stream
+def returned(prompt: str) -> list[bytes]:
+    return [prompt.encode()]
+
+
+@stream()
+def returned_too(prompt: str) -> Iterator[int]:
+    return iter([len(prompt)])
+
+
+class Streamer:
+    @retry
+    def ask(self, prompt: str) -> Iterator[str]:
+        yield prompt
+
+
+assert_type(streamed("hello", loud=True), Iterator[str])
+assert_type(conversed("hello"), Generator[str, int, bytes])
+assert_type(conversed("hello").send(3), str)
+assert_type(returned("hello"), Stream[bytes])
+assert_type(next(returned_too("hello")), int)
+with returned("hello") as open_stream:
+    assert_type(list(open_stream), list[bytes])
+assert_type(Streamer().ask("hello"), Iterator[str])
+assert_type(streamed.with_options(timeout=60)("hello"), Iterator[str])
+assert_type(guard.call(streamed, "hello"), Iterator[str])
+assert_type(list(map_with_backpressure(lambda prompt: list(streamed(prompt)), ["a"])), list[list[str]])
+assert_type(timeout(None, first_item=5).first_item, float | None)
+streamed(3)  # type: ignore[arg-type]
+conversed("hello").send("text")  # type: ignore[arg-type]
+stream(len)  # type: ignore[arg-type]
+stream(3)  # type: ignore[call-overload]
+timeout(first_item="5")  # type: ignore[call-overload]
+
 # Classify.
 
 
@@ -205,6 +260,7 @@ def after(error: Exception) -> float | None:
         return error.retry_after
     if isinstance(error, CallTimeout):
         assert_type(error.still_running, bool)
+        assert_type(error.bound, str)
         return error.seconds
     if isinstance(error, CircuitOpen):
         return error.failure_rate
