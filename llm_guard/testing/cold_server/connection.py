@@ -113,7 +113,8 @@ class Connection(BaseHTTPRequestHandler):
                         muted = breaks and delivered > 1  # in the midst of an event, and nothing after it
                         body.write(event[:len(event) // 2] if muted else event)
                 except ServerFailed:
-                    body.write(endpoint.broken_off(question, words.failure().body, sent))
+                    if not muted:
+                        body.write(endpoint.broken_off(question, words.failure().body, sent))
 
     def _watch(self) -> Callable[[], bool] | None:
         return self._is_gone if self.server.cancels else None
