@@ -138,7 +138,7 @@ REFUSING = {
     Kind.LIMITED: replace(QUICK, limit=WindowLimit(0, 100.0)),
     Kind.QUOTA: replace(QUICK, quota=Quota(0, retry_after=100.0)),
     Kind.GROWTH_LIMITED: replace(QUICK, growth=GrowthLimit(least=0.0, retry_after=100.0, told=True)),
-    Kind.FAILURE: replace(QUICK, noise=1.0),
+    Kind.FAILURE: replace(QUICK, noise=0.999999),
 }
 #: What the SDK reads from a refusal, where it is not what the refusal is: these APIs have no word for it.
 READ = {

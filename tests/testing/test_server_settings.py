@@ -44,7 +44,7 @@ E = SCENARIOS["E"]
     (lambda: BucketLimit(1.0, 1.0, floor=1.0), "floor"),
     (lambda: BucketLimit(1.0, 1.0, changes=((5.0, 0.0),)), "changes"),
     (lambda: BucketLimit(1.0, 1.0, changes=((5.0, 1.0), (4.0, 2.0))), "changes"),
-    (lambda: WindowLimit(0), "calls"), (lambda: WindowLimit(1.5), "calls"),  # type: ignore[arg-type]
+    (lambda: WindowLimit(-1), "calls"), (lambda: WindowLimit(1.5), "calls"),  # type: ignore[arg-type]
     (lambda: WindowLimit(1, 0.0), "seconds"), (lambda: WindowLimit(1, changes=((1.0, 0),)), "changes"),
     (lambda: Quota(-1), "calls"), (lambda: Quota(0, renews_after=60.0), "calls"),
     (lambda: Quota(1, retry_after=-1.0), "retry_after"), (lambda: Quota(1, renews_after=0.0), "renews_after"),

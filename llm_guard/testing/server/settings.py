@@ -92,7 +92,7 @@ class WindowLimit:
     remaining: bool = False
 
     def __post_init__(self) -> None:
-        whole("calls", self.calls, least=1)
+        whole("calls", self.calls, least=0)
         number("seconds", self.seconds, above=0, unit="seconds")
         _check_order("changes", [at for at, _ in self.changes])
         for _, calls in self.changes:
