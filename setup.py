@@ -9,8 +9,8 @@ STRATEGIES = ["pyrate-limiter>=4.5,<5", "botocore>=1.44,<1.45", "adaptive-concur
 EXTRAS = {
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
-    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100", "mypy>=1.11", "types-requests",
-             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2",
+    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
+             "types-requests", "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2",
              *STRATEGIES],  # from matplotlib on: so that no test is skipped
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
     "bench": ["tenacity>=9", "pybreaker>=1.2", *STRATEGIES, "matplotlib>=3.8"],
