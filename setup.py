@@ -9,7 +9,8 @@ STRATEGIES = ["pyrate-limiter>=4.5,<5", "botocore>=1.44,<1.45", "adaptive-concur
 EXTRAS = {
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
-    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100", "mypy>=1.11", "types-requests",
+    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
+             "types-requests",
              "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2", *STRATEGIES,  # so that no test is skipped
              # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.
              "openai>=3", "anthropic>=2", "huggingface_hub>=2", "httpx>=0.27", "httpx2>=2",

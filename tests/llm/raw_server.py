@@ -106,9 +106,9 @@ class RawServer:
             return self._tunnel(line, target)
         path = re.sub("^http://[^/]*", "", target)  # as a proxy is asked
         if method in ("POST", "PUT") and not path.startswith("/upload"):
-            length = int(re.search(r"content-length: (\d+)", text.lower())[1])  # type: ignore[index]
+            length = re.search(r"content-length: (\d+)", text.lower())
             body = head.partition(b"\r\n\r\n")[2]
-            while len(body) < length:
+            while len(body) < int(length[1]) if length else not body.endswith(b"0\r\n\r\n"):
                 body += line.recv(65536)
         if path.startswith("/slow"):
             line.sendall(_OK + b"Content-Length: 4\r\n\r\nab")

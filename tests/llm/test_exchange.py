@@ -6,10 +6,11 @@ import gc
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
-from raw_server import descriptors, until
+from raw_server import descriptors, full_server, until
 
 from llm_guard import call
 from llm_guard.call import FOREVER, Call, CutOff
@@ -157,35 +158,35 @@ def test_a_finaliser_may_end_it_in_the_midst_of_a_cut(cut_off: CutOff, pair: Pai
 
 
 def test_a_deadline_that_its_caller_will_see_to_sets_no_alarm(pair: Pair) -> None:
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         for cut_off, rings in ((None, True), (CutOff(), True), (CutOff(at=7.0), True), (CutOff(at=5.0), False)):
-            token = call.begin(Call(deadline=time.now() + 5.0, cut_off=cut_off))
+            token = call.begin(Call(deadline=clock.now() + 5.0, cut_off=cut_off))
             if cut_off is not None and cut_off.at != FOREVER:
-                cut_off.at += time.now()
+                cut_off.at += clock.now()
             exchange = Exchange()
-            time.sleep(5.5)
+            clock.sleep(5.5)
             assert exchange.is_cut == rings
             assert isinstance(exchange.error(ERRORS), CallTimeout)
             call.end(token)
 
 
 def test_what_is_left_is_that_of_the_call_in_progress_now() -> None:
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         outer = Call(deadline=20.0)
         call.begin(outer)
         inner = Call(deadline=5.0)
         token = call.begin(inner)
         exchange = Exchange()
-        time.sleep(1)
+        clock.sleep(1)
         assert exchange.left() == 4.0
         inner.active = False
         call.end(token)
         assert exchange.left() == FOREVER
         exchange.join()
         assert exchange.left() == 19.0
-        time.sleep(18.9)
+        clock.sleep(18.9)
         assert not exchange.is_cut
-        time.sleep(0.2)
+        clock.sleep(0.2)
         assert exchange.is_cut
 
 
@@ -233,7 +234,7 @@ def test_it_goes_on_to_the_next_address_of_a_host(cut_off: CutOff, monkeypatch: 
 @pytest.mark.parametrize("begun", [True, False], ids=["as it connects", "before"])
 def test_a_cut_at_the_very_moment_of_connecting_is_not_missed(begun: bool, cut_off: CutOff,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to shut down yet."""
+    """There is nothing to shut down yet, and the server would not answer for long."""
     class Line(socket.socket):
         def connect_ex(self, address: object) -> int:
             if not begun:
@@ -243,16 +244,24 @@ def test_a_cut_at_the_very_moment_of_connecting_is_not_missed(begun: bool, cut_o
                 cut_off.cut()
             return code
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", listener.getsockname())]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *given: found)
+    with full_server() as port:
         monkeypatch.setattr(socket, "socket", Line)
-        before = descriptors()
+        before, began = descriptors(), time.monotonic()
         exchange = Exchange()
-        with pytest.raises(OSError, match=r"\[Errno"):
-            connect(exchange, "host", 1, timeout=5)
+        with pytest.raises(ConnectionAbortedError):
+            connect(exchange, "127.0.0.1", port, timeout=8)
+        assert time.monotonic() - began < 5
         exchange.end()
         assert until(lambda: descriptors() == before)
+
+
+def test_a_connect_ends_when_it_is_cut_or_its_time_is_up(cut_off: CutOff) -> None:
+    with full_server() as port:
+        with pytest.raises(TimeoutError):
+            connect(Exchange(), "127.0.0.1", port, timeout=0.05)
+        threading.Timer(0.05, cut_off.cut).start()
+        with pytest.raises(ConnectionResetError):
+            connect(Exchange(), "127.0.0.1", port, timeout=None)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
