@@ -13,7 +13,7 @@ from llm_guard.llm.bodies import MAX_BYTES, Reply, Unread, read
 from llm_guard.llm.errors import AnswerError, code_in, error_in
 from llm_guard.llm.limits import left_in
 from llm_guard.llm.shapes import EACH, Path, at, may_have, member, shape, text_at, unwrapped
-from llm_guard.llm.signals import outcome_of_body
+from llm_guard.llm.signals import outcome_of, outcome_of_body
 from llm_guard.outcome import Kind, Outcome
 
 
@@ -140,14 +140,14 @@ def answer_in(reply: Reply) -> str | AnswerError:
     failed = status is not None and status >= 400
     if isinstance(body, Unread):
         return AnswerError(body.shape, body.what, status=status,
-                           outcome=outcome_of_body(None, status or 0, reply.headers) if failed else body.outcome)
+                           outcome=refused(reply, None) if failed else body.outcome)
     if isinstance(body, str) and not failed:
         return body
     error = error_in(body)
     if error is not None or failed:
         said = unwrapped(body) if error is None else error
         return AnswerError(shape(body), "the answer is an error", status=status, code=code_in(said),
-                           outcome=outcome_of_body(said, status or 200, reply.headers))
+                           outcome=refused(reply, said))
     first = unwrapped(body)
     text = find_text(first)
     word, ending = _ending_of(first, text)
@@ -158,6 +158,12 @@ def answer_in(reply: Reply) -> str | AnswerError:
         return AnswerError(shape(body), status=status, code=code_in(first),
                            outcome=outcome_of_body(first, status or 200, reply.headers))
     return text
+
+
+def refused(reply: Reply, said: object) -> Outcome:
+    """What an error says by its body and headers; where it is no JSON (`said` is None), by its words too."""
+    in_words = outcome_of(reply.response) if said is None else None
+    return in_words or outcome_of_body(said, reply.status or 200, reply.headers)
 
 
 def find_text(body: object) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from llm_guard.checks import whole
 from llm_guard.errors import GuardError
-from llm_guard.llm.answers import Ending, answer_in, find_text, meaning_of
+from llm_guard.llm.answers import Ending, answer_in, find_text, meaning_of, refused
 from llm_guard.llm.bodies import MAX_BYTES, MISUSE, NO_HEADERS, Reply, Unread, headers_of, is_response, read, status_of
 from llm_guard.llm.chunks import chunks_of
 from llm_guard.llm.dialects import DELTAS, REASONS, first_choice, mark_in, type_of
@@ -204,11 +204,12 @@ class TextStream(Iterator[str]):
         return StreamError(shape(event), self._ending.what, outcome=Outcome(self._ending.kind))
 
     def _refused(self) -> StreamError:
-        body = read(self._source, _MOST_DRAINED).body
+        reply = read(self._source, _MOST_DRAINED)
+        body = reply.body
         said = None if isinstance(body, Unread) else error_in(body) or unwrapped(body)
         told = body.shape if isinstance(body, Unread) else shape(body)
         return StreamError(told, "the answer is an error", status=self._status, code=code_in(said),
-                           outcome=outcome_of_body(said, self._status or 0, self._headers))
+                           outcome=refused(reply, said))
 
     def _drain(self) -> None:
         """Reads what is left of a body in chunks, which is its end alone, so that the connection can be used again."""

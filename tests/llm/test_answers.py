@@ -173,7 +173,8 @@ def test_the_headers_of_the_response_are_heard() -> None:
 @pytest.mark.parametrize(("status", "body", "kind"), [
     (429, b'{"error": {"code": "insufficient_quota"}}', Kind.QUOTA), (503, b"<html>secret</html>", Kind.OVERLOAD),
     (503, b'{"error": "secret", "estimated_time": 5}', Kind.LOADING), (500, b"", Kind.FAILURE),
-    (502, b"upstream secret", Kind.FAILURE), (400, b'"secret"', Kind.INVALID),
+    (502, b"upstream secret", Kind.FAILURE), (503, b"Model is loading, secret", Kind.LOADING),
+    (400, b'"secret"', Kind.INVALID),
     (500, b'[{"generated_text": "secret"}]', Kind.FAILURE), (404, b'{"detail": "secret"}', Kind.INVALID),
     (529, b"data: {}\n\n", Kind.OVERLOAD), (429, b'{"error": "cut o', Kind.LIMITED)])
 def test_a_response_of_400_and_above_is_no_answer_whatever_its_body(status: int, body: bytes, kind: Kind) -> None:

@@ -88,6 +88,7 @@ def test_the_end_mark_counts_at_once() -> None:
 
 def test_events_are_told_apart_where_the_empty_lines_are_left_out() -> None:
     assert values('data: {"a": 1}', 'data: {"b": 2}') == [{"a": 1}, {"b": 2}]
+    assert events("event: a", 'data: {"a": 1}', 'data: {"b": 2}', "") == [Event("a", {"a": 1}), Event("a", {"b": 2})]
     assert events("event: a", "data: 1", "event: b", "data: 2") == [Event("a", "1"), Event("b", "2")]
     assert values('data: {"a": 1}', "data: {", "data: }", "") == [{"a": 1}, {}]
 

@@ -407,6 +407,7 @@ def test_a_guard_that_cuts_the_reading_off_is_heard_even_after_the_end() -> None
     (429, b'{"error": {"code": "insufficient_quota", "message": "secret"}}', Kind.QUOTA, None),
     (503, b'{"error": "secret", "estimated_time": 9}', Kind.LOADING, 9.0),
     (503, b"<html>secret</html>", Kind.OVERLOAD, None), (429, b"", Kind.LIMITED, None),
+    (503, b"Model is loading, secret", Kind.LOADING, None),
     (529, json.dumps(OVERLOADED).encode(), Kind.OVERLOAD, None),
     (429, json.dumps([GOOGLE | {"error": {"code": 429}}]).encode(), Kind.LIMITED, None),
     (400, b'{"detail": "secret"}', Kind.INVALID, None), (500, b'"secret"', Kind.FAILURE, None),
