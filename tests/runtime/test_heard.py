@@ -59,7 +59,7 @@ def test_it_comes_from_the_call_in_progress_of_that_very_attempt(timed: bool) ->
     guarded = retry(timeout(5)(ask) if timed else ask)
     with VirtualClock(), pytest.MonkeyPatch.context() as patch:
         of_value = reading.of_value
-        patch.setattr(reading, "of_value", lambda *given: read.append(of_value(*given)) or read[-1])
+        patch.setattr(reading, "of_value", lambda *given, **named: read.append(of_value(*given, **named)) or read[-1])
         assert [guarded(), guarded()] == ["a text", "a text"]
     assert [outcome.remaining for outcome in read] == [3.0, None]
 
@@ -169,3 +169,33 @@ def test_a_call_that_ran_into_the_deadline_of_the_one_above_timed_out() -> None:
         time.sleep(5)
         # Its function, which was left to itself, ended after the deadline: a fact about the server.
     assert votes.statistics().calls == 1
+
+
+# Tokens
+
+USAGE = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}}
+
+
+@pytest.mark.parametrize(("value", "heard", "tokens"), [
+    (USAGE, None, (7, 12)), ([USAGE], None, (7, 12)), ("a text", None, (None, None)), (None, None, (None, None)),
+    ('{"usage": {"completion_tokens": 3}}', None, (None, None))])  # a text that quotes one is no answer's own
+def test_the_tokens_of_an_answer_are_read_where_they_are_of_interest(
+        value: object, heard: object, tokens: tuple[int | None, int | None]) -> None:
+    outcome = reading.of_value(value, None, heard, count=True)
+    assert (outcome.output_tokens, outcome.total_tokens) == tokens
+    assert reading.of_value(value, None, heard).output_tokens is None
+
+
+def test_what_classify_says_of_tokens_stands() -> None:
+    told = Outcome(Kind.SUCCESS, output_tokens=1, total_tokens=2)
+    assert reading.of_value(USAGE, lambda end: told, None, count=True) == told
+    assert reading.of_value(USAGE, lambda end: Kind.SUCCESS, None, count=True).total_tokens == 12
+    assert reading.of_value(USAGE, lambda end: Kind.FAILURE, None, count=True).total_tokens is None
+
+
+def test_a_pace_hears_of_tokens() -> None:
+    pace = ramp_up(cost=100, cost_ceiling=6000)
+    with VirtualClock():
+        pace(lambda: USAGE)()
+        assert pace.statistics().spent == 12
+        assert retry(lambda: USAGE)() == USAGE

@@ -71,9 +71,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Counter[Kind]:
     end = Pace.end
 
     def counting(self: Pace, start: Start, now: float, outcome: Outcome, latency: float,
-                 timeout: float | None = None) -> None:
+                 timeout: float | None = None, first_item: float | None = None) -> None:
         counted[outcome.kind] += start in self._in_flight
-        end(self, start, now, outcome, latency, timeout)
+        end(self, start, now, outcome, latency, timeout, first_item)
 
     monkeypatch.setattr(Pace, "end", counting)
     return counted
