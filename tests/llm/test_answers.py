@@ -198,8 +198,9 @@ def test_no_code_is_shown_that_is_not_known() -> None:
 
 
 def test_a_retry_hears_what_an_answer_without_a_text_means() -> None:
-    """A cold start under status 200 is waited out as long as it asks for; a quota, or a block, ends the call at once."""
-    left: list[Any] = [{"error": "Model gpt2 is currently loading", "estimated_time": 20.0}, [{"generated_text": "Good day"}]]
+    """A cold start under status 200 is waited out as long as it asks for; a quota or a block ends the call at once."""
+    left: list[Any] = [{"error": "Model gpt2 is currently loading", "estimated_time": 20.0},
+                       [{"generated_text": "Good day"}]]
     ask = retry(lambda: text_of(left.pop(0)))
     with VirtualClock() as time:
         assert ask() == "Good day"
