@@ -19,6 +19,8 @@ import requests
 import urllib3
 from samples import ANSWERS, RESPONSES_API, Answer, anthropic_message, chat, gemini, response
 
+from llm_guard import retry
+from llm_guard.clock.virtual import VirtualClock
 from llm_guard.errors import Cancelled, ConfigError, GuardError
 from llm_guard.llm import AnswerError, answers, outcome_of, text_of
 from llm_guard.llm.answers import CALLS, ENDINGS, ENDS, SHAPES
@@ -193,6 +195,21 @@ def test_no_code_is_shown_that_is_not_known() -> None:
     assert error_of({"error": {"code": 40404}}).code is None
     assert error_of({"error": {"code": True}}).code is None
     assert all(code.isascii() and len(code) < 50 for code in CODES)
+
+
+def test_a_retry_hears_what_an_answer_without_a_text_means() -> None:
+    """A cold start under status 200 is waited out as long as it asks for; a quota or a block ends the call at once."""
+    left: list[Any] = [{"error": "Model gpt2 is currently loading", "estimated_time": 20.0},
+                       [{"generated_text": "Good day"}]]
+    ask = retry(lambda: text_of(left.pop(0)))
+    with VirtualClock() as time:
+        assert ask() == "Good day"
+        assert time.now() >= 20
+    for last in ({"error": {"type": "insufficient_quota"}}, {"promptFeedback": {"blockReason": "SAFETY"}}):
+        left[:] = [last, [{"generated_text": "Good day"}]]
+        with VirtualClock(), pytest.raises(AnswerError):
+            ask()
+        assert len(left) == 1
 
 
 # Endings: answers that say why they are none
