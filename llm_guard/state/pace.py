@@ -299,7 +299,7 @@ class Pace:
         rate.follow_schedule(now)
         self.story.note(now, self._cold)
         return PaceSnapshot(self.story.state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
-                            max(gate.opens_at, self._allowance.ready_at(now)) - now, self._load.latency.mean,
+                            max(gate.opens_at, self._allowance.ready_at(now)) - now, self._load.strain.seconds,
                             self.story.why, self.story.since(now), self.story.next_probe_in(now),
                             rate.bound if rate.learned else None, (window.held or None) if window.slots else None,
                             rate.growth_capped(now))

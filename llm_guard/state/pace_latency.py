@@ -103,6 +103,11 @@ class Strain:
             return value <= self._judged.limit(timeout)
         return value <= self._judged.limit(None) and bounded <= self._timed.near(timeout)
 
+    @property
+    def seconds(self) -> float | None:
+        """The mean of what a timeout bounds: of whole calls, or to the first item of a stream."""
+        return self._timed.mean
+
     def add_timeout(self, seconds: float) -> None:
         """A call ran out of time after so many seconds."""
         self._timed.add_timeout(seconds)

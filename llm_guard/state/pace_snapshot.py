@@ -20,10 +20,10 @@ class PaceSnapshot:
     "exhausted" (the quota). It has been in it for `since` seconds, for the reason `why`.
 
     `window` and `in_flight` are calls, `rate` calls a second (None: not bounded), `gate_in` the seconds until a call
-    may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds (None: not
-    known). What it learned of the server: `limit` is the rate that it was seen to bear, in calls a second, `capacity`
-    the most calls in flight that it accepted, where its slots were seen to be full (None: not known), and
-    `growth_limited` whether it said, not long ago, that the traffic grew too fast.
+    may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds, of a
+    stream to its first item (None: not known). What it learned of the server: `limit` is the rate that it was seen to
+    bear, in calls a second, `capacity` the most calls in flight that it accepted, where its slots were seen to be full
+    (None: not known), and `growth_limited` whether it said, not long ago, that the traffic grew too fast.
     """
 
     state: str

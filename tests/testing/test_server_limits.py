@@ -233,7 +233,8 @@ def test_the_best_sender_follows_a_limit_that_changes() -> None:
 def test_the_servers_that_were_there_stay_as_they_are() -> None:
     assert list(SCENARIOS) == [
         "A", "A5", "A90", "A-nohint", "B", "B60", "C", "C-nora", "C-cnt", "C-win", "C-win-nora", "D", "E", "E2", "F",
-        "G", "G-ra", "H", "S", "C-steps", "C-steps-nora", "C-left", "Q", "E-noqueue", "M", "G-told"]
+        "G", "G-ra", "H", "S", "C-steps", "C-steps-nora", "C-left", "Q", "E-noqueue", "M",
+        "M-told", "L", "L-told", "G-told"]
     drawn = [random_scenario(seed) for seed in (0, 1, 7, 42)]
     assert [(server.slots, round(server.median, 6), server.queue, server.items) for server in drawn] == DRAWN
     assert [round(best_time(server, 3, items=100), 6) for server in drawn] == BEST
