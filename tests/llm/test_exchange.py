@@ -105,6 +105,7 @@ def test_once_it_has_ended_it_cuts_nothing_and_keeps_nothing(cut_off: CutOff, pa
 
 
 def test_one_that_is_dropped_keeps_no_descriptor(pair: Pair) -> None:
+    gc.collect()
     before = descriptors()
     exchange = Exchange()
     exchange.hold(pair[0].fileno())
