@@ -174,7 +174,7 @@ def test_a_deadline_that_its_caller_will_see_to_sets_no_alarm(pair: Pair) -> Non
 def test_what_is_left_is_that_of_the_call_in_progress_now() -> None:
     with VirtualClock() as clock:
         outer = Call(deadline=20.0)
-        call.begin(outer)
+        outer_token = call.begin(outer)
         inner = Call(deadline=5.0)
         token = call.begin(inner)
         exchange = Exchange()
@@ -185,6 +185,7 @@ def test_what_is_left_is_that_of_the_call_in_progress_now() -> None:
         assert exchange.left() == FOREVER
         exchange.join()
         assert exchange.left() == 19.0
+        call.end(outer_token)
         clock.sleep(18.9)
         assert not exchange.is_cut
         clock.sleep(0.2)
