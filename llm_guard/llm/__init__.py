@@ -1,4 +1,4 @@
-"""What LLM APIs say and where they put their text; light: requests is imported by the first call that needs it."""
+"""What LLM APIs say and where they put their text; light: HTTP libraries are imported by the first use of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from llm_guard.llm.answers import AnswerError, text_of
 from llm_guard.llm.huggingface import huggingface
 from llm_guard.llm.signals import outcome_of
+from llm_guard.llm.transport import httpx_client, httpx_transport
 
 if TYPE_CHECKING:
     from llm_guard.llm.request_errors import RequestCancelled, RequestTimeout
     from llm_guard.llm.session import Adapter, Session
 
-__all__ = ["Adapter", "AnswerError", "RequestCancelled", "RequestTimeout", "Session", "huggingface", "outcome_of",
-           "text_of"]
+__all__ = ["Adapter", "AnswerError", "RequestCancelled", "RequestTimeout", "Session", "httpx_client",
+           "httpx_transport", "huggingface", "outcome_of", "text_of"]
 
 #: What needs a library to be there, and where it is: imported when it is first asked for.
 _LATE = {"Adapter": "session", "RequestCancelled": "request_errors", "RequestTimeout": "request_errors",

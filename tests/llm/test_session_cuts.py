@@ -16,23 +16,16 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Tls
-from raw_server import RawServer, descriptors, full_server, until
+from cuts import BOUND, EVILS, GUARDS, all_cut, call_all, ended_in_time, threads
+from raw_server import RawServer, Tls, descriptors, full_server, until
 
-from llm_guard import CallTimeout, Result, bounded, breaker, call, deadline, map_with_backpressure, retry, timeout
+from llm_guard import CallTimeout, bounded, breaker, call, deadline, map_with_backpressure, retry, timeout
 from llm_guard.call import Call, CutOff
 from llm_guard.errors import Cancelled
 from llm_guard.llm import RequestCancelled, RequestTimeout, Session, exchange
 from llm_guard.state.alarm import Bell
 
 pytestmark = pytest.mark.real
-
-BOUND = 0.5
-#: What a server may do so that a plain request never ends, or not in time.
-EVILS = ["/drip/length", "/drip/chunked", "/drip/open", "/stall/length", "/stall/chunked", "/stall/open", "/silent",
-         "/half-head", "/drip-head", "/upload"]
-GUARDS = [timeout, deadline]
-
 
 @pytest.fixture
 def session(tls: Tls) -> Iterator[Session]:
@@ -42,29 +35,10 @@ def session(tls: Tls) -> Iterator[Session]:
         yield made
 
 
-def call_all(function: Callable[[str], object], items: list[str]) -> list[Result[str, Any]]:
-    """Calls it with all at once."""
-    return list(map_with_backpressure(function, items, workers=len(items), on_error="return", results=True))
-
-
 def fetch(session: requests.Session, url: str) -> str:
     if url.endswith("/upload"):
         return session.post(url, data=bytes(20_000_000)).text
     return session.get(url).text
-
-
-def ended_in_time(guarded: Callable[[], object], bound: float = BOUND) -> Any:
-    """The error with which it ended, soon after its bound; on a busy machine not at once."""
-    began = time.monotonic()
-    with pytest.raises(CallTimeout) as raised:
-        guarded()
-    assert bound * 0.9 < time.monotonic() - began < bound + 5.0
-    return raised.value
-
-
-def threads() -> int:
-    """Those that are not the raw server's."""
-    return sum("raw server" not in thread.name for thread in threading.enumerate())
 
 
 @contextmanager
@@ -87,10 +61,7 @@ def test_whatever_the_server_does_control_returns_and_the_server_sees_the_client
     limit, bound = bounded(len(EVILS)), guard(BOUND)
     ask = limit(bound(lambda evil: fetch(session, server.url + evil)))
     with nothing_left(session, len(EVILS) if guard is timeout else 0):
-        ends = {end.input: end for end in call_all(ask, EVILS)}
-        assert {evil: repr(end) for evil, end in ends.items() if not isinstance(end.error, CallTimeout)} == {}
-        assert [evil for evil, end in ends.items() if not BOUND * 0.9 < end.seconds < BOUND + 5] == []
-        del ends  # the errors hold the frames that they passed, and these the pool
+        all_cut(ask, EVILS)
         assert server.all_gone()
         assert until(lambda: limit.statistics().in_flight == 0)
         assert guard is deadline or until(lambda: bound.statistics().still_running == 0)
