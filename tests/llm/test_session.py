@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import requests
 import urllib3
-from conftest import Tls
-from raw_server import RawServer, full_server
+from raw_server import RawServer, Tls, full_server
 from responses import RequestsMock
 from urllib3 import Retry
 
