@@ -45,7 +45,7 @@ class StreamRun(Run):
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
         started = self._time.now()
-        self._permits = permits
+        self._permits: Permits | None = permits
         self._with_stream: Permits | None = None
         self._last = NO_VERDICT
         stream: Stream[Any] | None = None
@@ -54,7 +54,7 @@ class StreamRun(Run):
             if self._watched:
                 self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             time = StreamTime(self._began, started, self._by_call, self._by_attempt)
-            stream = self._stream(time)
+            stream = self._stream(time, permits)
         finally:
             if stream is None:  # interrupted
                 self.end(NO_VERDICT)
@@ -70,7 +70,7 @@ class StreamRun(Run):
             return None, error, self._last
         return stream, None, self._last
 
-    def _stream(self, time: StreamTime) -> Stream[Any]:
+    def _stream(self, time: StreamTime, permits: Permits) -> Stream[Any]:
         items = Items(self._function, lambda value: reading.of_value(value, self._plan.classify))
         cut_off = self._cut_off
         source: Source
@@ -80,7 +80,7 @@ class StreamRun(Run):
         else:
             cut_off = CutOff(cut_off)
             mine = Call(self._fixed, cut_off, self._held, self._owner)
-            own = OnItsOwn(cut_off, self._held_for(self._permits), self._plan.timeouts)
+            own = OnItsOwn(cut_off, self._held_for(permits), self._plan.timeouts)
             source = OnWorker(items, mine, own, self._time)
         return Stream(items, source, mine, self, time, self._time.now, self._fixed, self._plan.policies)
 
@@ -99,18 +99,24 @@ class StreamRun(Run):
                       bool(self._plan.paces), time.first_item)
 
     def end(self, ending: Ending) -> None:
+        permits, self._permits = self._permits, None
+        if permits is None:  # an interrupted call both ended and dropped it
+            return
         self._last = ending
         self._ended = self._time.now()
         self._ran_for += ending.seconds
-        self._permits.end(ending)
+        permits.end(ending)
         if self._with_stream is not None:
             self._with_stream.end(replace(ending, seconds=self._ran_for))
         self._tell_end(ending, self._ended)
 
     def end_later(self, ending: Ending) -> None:
+        permits, self._permits = self._permits, None
+        if permits is None:
+            return
         if self._with_stream is not None:
             self._with_stream.end_later(replace(ending, seconds=self._ran_for + ending.seconds))
-        self._permits.end_later(ending, lambda: self._tell_end(ending, self._time.now()))
+        permits.end_later(ending, lambda: self._tell_end(ending, self._time.now()))
 
 
 def _tightest(totals: Sequence[float], timeouts: Sequence[Timed]) -> Bounds:

@@ -81,8 +81,6 @@ class OnWorker:
 
     def over(self) -> None:
         self._part(_nothing)
-        if self._call.cut_off is not None:
-            self._call.cut_off.close()
 
     def _part(self, parting: Callable[[], None]) -> None:
         if self._parting is None:
@@ -103,7 +101,7 @@ class OnWorker:
             while self._serve():
                 pass
         finally:
-            self._call.active = False  # its context may outlive it
+            self._let_go()
 
     def _serve(self) -> bool:
         """Does what is asked; False when it was the last."""
@@ -125,7 +123,7 @@ class OnWorker:
             self._close()
             return False
         if last:
-            self._call.active = False
+            self._let_go()
         told.set()
         return not last
 
@@ -134,12 +132,17 @@ class OnWorker:
             self._items.close()
         except BaseException:  # there is nobody whom it concerns
             pass
-        self._call.active = False
+        self._let_go()
         with self._lock:
             afterwards = self._afterwards
         for each in (afterwards, self._parting):
             if each is not None:
                 each()
+
+    def _let_go(self) -> None:
+        self._call.active = False  # its context may outlive it
+        if self._call.cut_off is not None:
+            self._call.cut_off.close()
 
 
 def _made(step: Callable[[], Any]) -> _Answer:

@@ -646,7 +646,8 @@ def test_a_call_that_would_wait_for_a_stream_of_its_own_is_refused(time: Virtual
     assert limit.statistics().in_flight == 0
 
 
-@pytest.mark.parametrize("instead", [letters, lambda text: ["a", "b"], ["a", "b"], stream(sorted)], ids=repr)
+@pytest.mark.parametrize("instead", [letters, lambda text: ["a", "b"], ["a", "b"], stream(sorted)],
+                         ids=["guarded", "function", "items", "marked"])
 def test_a_fallback_answers_before_the_first_item_with_a_stream(instead: Any, time: VirtualClock) -> None:
     server = Streamer([OSError()], ["x", OSError()])
     ask = fallback(instead)(retry(attempts=1)(server.stream))

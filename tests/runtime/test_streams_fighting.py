@@ -118,6 +118,16 @@ def stacks(server: Server) -> dict[str, tuple[Any, Any]]:
     }
 
 
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """What was there before need not be looked at by the collector again and again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("stack", ["here", "on workers", "all", "for the call"])
 @pytest.mark.parametrize("seed", range(6))
 def test_never_more_than_n_and_all_is_back_in_the_end(stack: str, seed: int) -> None:
@@ -125,14 +135,13 @@ def test_never_more_than_n_and_all_is_back_in_the_end(stack: str, seed: int) -> 
     server = Server(random)
     limit, ask = stacks(server)[stack]
     consumers = Consumers(ask, random, rounds=12)
-    gc.collect()
     with VirtualClock(seed, shuffle=True) as time:
         collecting = [True]
 
         def collect() -> None:
             while collecting:
                 time.sleep(2.0)
-                gc.collect(0)  # what sits in a cycle holds its place until then
+                gc.collect()  # what sits in a cycle holds its place until then
 
         time.spawn(collect, "collector")
         tasks = [Task(consumers.run) for _ in range(8)]
@@ -154,6 +163,7 @@ def test_never_more_than_n_and_all_is_back_in_the_end(stack: str, seed: int) -> 
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("stack", ["here", "on workers"])
 def test_with_real_threads_and_a_collector_that_comes_at_any_time(stack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random(1)
@@ -162,8 +172,6 @@ def test_with_real_threads_and_a_collector_that_comes_at_any_time(stack: str, mo
     consumers = Consumers(ask, random, rounds=40)
     monkeypatch.setattr(clock.current(), "sleep", lambda seconds: None)
     usual, often = sys.getswitchinterval(), gc.get_threshold()
-    gc.collect()
-    gc.freeze()  # what was there before need not be looked at again and again
     sys.setswitchinterval(1e-5)
     gc.set_threshold(50)
     threads = [threading.Thread(target=consumers.run, daemon=True) for _ in range(6)]
@@ -179,7 +187,6 @@ def test_with_real_threads_and_a_collector_that_comes_at_any_time(stack: str, mo
     finally:
         sys.setswitchinterval(usual)
         gc.set_threshold(*often)
-        gc.unfreeze()
     assert not any(thread.is_alive() for thread in threads)
     assert not consumers.odd
     assert server.begun >= 200
