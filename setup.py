@@ -6,14 +6,17 @@ from setuptools import find_packages, setup
 
 #: The libraries that benchmarks/strategies runs beside this one; it takes some of them apart, hence the bounds.
 STRATEGIES = ["pyrate-limiter>=4.5,<5", "botocore>=1.44,<1.45", "adaptive-concurrency>=0.1.1,<0.2"]
+#: The clients of LLM APIs that are built on httpx, or its successor.
+CLIENTS = ["httpx>=0.27", "httpx2>=2.0", "openai>=1.50", "anthropic>=0.40", "huggingface_hub>=0.30"]
 EXTRAS = {
+    "httpx": ["httpx2>=2.0"],
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
-    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "hypothesis>=6.100", "mypy>=1.11", "types-requests",
-             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2", *STRATEGIES,  # so that no test is skipped
+    "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
+             "types-requests", "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2",
              # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.
-             "openai>=3", "anthropic>=2", "huggingface_hub>=2", "httpx>=0.27", "httpx2>=2",
-             "flask>=3", "django>=4.2", "starlette>=0.37"],
+             *CLIENTS, "flask>=3", "django>=4.2", "starlette>=0.37",
+             *STRATEGIES],  # from matplotlib on: so that no test is skipped
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
     "bench": ["tenacity>=9", "pybreaker>=1.2", *STRATEGIES, "matplotlib>=3.8"],
 }

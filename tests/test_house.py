@@ -23,7 +23,8 @@ FLOORS: list[set[str]] = [
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: Libraries, and the one place that may import them.
 LIBRARIES = {
-    "backoff": "state/schedule.py", "circuitbreaker": "state/circuit.py", "requests": "llm/", "urllib3": "llm/"}
+    "backoff": "state/schedule.py", "circuitbreaker": "state/circuit.py", "requests": "llm/", "urllib3": "llm/",
+    "httpx": "llm/", "httpx2": "llm/", "httpcore": "llm/", "httpcore2": "llm/"}
 OF_TIME = ("clock/", "testing/cold_server/")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

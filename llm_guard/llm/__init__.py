@@ -1,4 +1,4 @@
-"""What LLM APIs say and where they put their text; light: requests is imported by the first call that needs it."""
+"""What LLM APIs say and where they put their text; light: HTTP libraries are imported by the first use of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from llm_guard.llm.openai import openai
 from llm_guard.llm.signals import outcome_of
 from llm_guard.llm.streams import TextStream, stream_text
 from llm_guard.llm.text import Text
+from llm_guard.llm.transport import httpx_client, httpx_transport
 from llm_guard.llm.usage import Usage, usage_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from llm_guard.llm.session import Adapter, Session
 
 __all__ = ["Adapter", "AnswerError", "RequestCancelled", "RequestTimeout", "Session", "StreamError", "Text",
-           "TextStream", "Usage", "anthropic", "huggingface", "ollama", "openai", "outcome_of", "stream_text",
-           "text_of", "usage_of"]
+           "TextStream", "Usage", "anthropic", "httpx_client", "httpx_transport", "huggingface", "ollama", "openai",
+           "outcome_of", "stream_text", "text_of", "usage_of"]
 
 #: What needs a library to be there, and where it is: imported when it is first asked for.
 _LATE = {"Adapter": "session", "RequestCancelled": "request_errors", "RequestTimeout": "request_errors",

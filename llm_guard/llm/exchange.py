@@ -220,17 +220,14 @@ def _connect(exchange: Exchange, line: socket.socket, address: Any, timeout: flo
 
     line.settimeout(0)
     code = line.connect_ex(address)
-    if code in _UNDER_WAY:
-        if exchange.is_cut:  # before there was a connection to shut down
-            code = errno.ECONNABORTED
-        elif wait_for_write(line, timeout):
-            code = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        else:
+    if exchange.is_cut:  # perhaps before there was anything to shut down
+        code = errno.ECONNABORTED
+    elif code in _UNDER_WAY:
+        if not wait_for_write(line, timeout):
             raise TimeoutError("timed out")
+        code = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))
-    if exchange.is_cut:
-        raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
 
 
 def at_most(timeout: float | None, left: float) -> float | None:

@@ -82,17 +82,12 @@ class _Connects(_Connection):
         return line
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        self._begin_request()
+        self.joined()
         super().request(*args, **kwargs)
 
     def request_chunked(self, *args: Any, **kwargs: Any) -> None:
-        self._begin_request()
+        self.joined()
         super().request_chunked(*args, **kwargs)
-
-    def _begin_request(self) -> None:
-        exchange = self.joined()
-        if exchange is not None and exchange.is_cut:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "the call was given up")
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         # Where the body has no length, or the server will close the connection, http.client closes it here already:

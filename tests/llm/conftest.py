@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
-import trustme
-from raw_server import RawServer, certificates
-
-
-class Tls(NamedTuple):
-    """A server's TLS context, its authority's certificate as a file, and the authority itself."""
-
-    context: ssl.SSLContext
-    path: str
-    authority: trustme.CA
+from raw_server import RawServer, Tls, certificates
 
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return Tls(*certificates(tmp_path_factory.mktemp("tls")))
+    return certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -10,7 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
+
+import trustme
 
 #: Seconds between two bytes of a body that drips.
 DRIP = 0.02
@@ -106,9 +109,9 @@ class RawServer:
             return self._tunnel(line, target)
         path = re.sub("^http://[^/]*", "", target)  # as a proxy is asked
         if method in ("POST", "PUT") and not path.startswith("/upload"):
-            length = int(re.search(r"content-length: (\d+)", text.lower())[1])  # type: ignore[index]
+            length = re.search(r"content-length: (\d+)", text.lower())
             body = head.partition(b"\r\n\r\n")[2]
-            while len(body) < length:
+            while len(body) < int(length[1]) if length else not body.endswith(b"0\r\n\r\n"):
                 body += line.recv(65536)
         if path.startswith("/slow"):
             line.sendall(_OK + b"Content-Length: 4\r\n\r\nab")
@@ -234,13 +237,19 @@ def full_server() -> Iterator[int]:
                 line.close()
 
 
-def certificates(directory: Any) -> tuple[ssl.SSLContext, str, Any]:
-    """A server's TLS context, the path of the authority's certificate for its clients, and that authority."""
-    import trustme
+class Tls(NamedTuple):
+    """A server's TLS context, the file with its authority's certificate for clients, and that authority."""
 
+    context: ssl.SSLContext
+    path: str
+    authority: trustme.CA
+
+
+def certificates(directory: Path) -> Tls:
+    """An authority of its own, and a certificate for localhost."""
     authority = trustme.CA()
-    path = str(directory / "authority.pem")
-    authority.cert_pem.write_to_path(path)
+    path = directory / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    return context, path, authority
+    return Tls(context, str(path), authority)

@@ -1,0 +1,46 @@
+"""What the tests of cut connections share: evils, bounds, and a look at what is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llm_guard import CallTimeout, Result, deadline, map_with_backpressure, timeout
+
+#: Seconds that a call is given.
+BOUND = 0.5
+#: What a server may do so that a plain request never ends, or not in time.
+EVILS = ["/drip/length", "/drip/chunked", "/drip/open", "/stall/length", "/stall/chunked", "/stall/open", "/silent",
+         "/half-head", "/drip-head", "/upload"]
+#: On a worker that is left, and in its own thread.
+GUARDS = [timeout, deadline]
+
+
+def ended_in_time(guarded: Callable[[], object], bound: float = BOUND) -> Any:
+    """The error with which it ended, soon after its bound; on a busy machine not at once."""
+    began = time.monotonic()
+    with pytest.raises(CallTimeout) as raised:
+        guarded()
+    assert bound * 0.9 < time.monotonic() - began < bound + 5.0
+    return raised.value
+
+
+def call_all(function: Callable[[str], object], items: list[str]) -> list[Result[str, Any]]:
+    """Calls it with all at once."""
+    return list(map_with_backpressure(function, items, workers=len(items), on_error="return", results=True))
+
+
+def all_cut(function: Callable[[str], object], items: list[str]) -> None:
+    """Calls it with all at once; each must run out of time, in time."""
+    ends = {end.input: end for end in call_all(function, items)}
+    assert {item: repr(end) for item, end in ends.items() if not isinstance(end.error, CallTimeout)} == {}
+    assert [item for item, end in ends.items() if not BOUND * 0.9 < end.seconds < BOUND + 5] == []
+
+
+def threads() -> int:
+    """Those that are not the raw server's."""
+    return sum("raw server" not in thread.name for thread in threading.enumerate())
