@@ -17,14 +17,15 @@ from collections.abc import Iterator
 from openai import OpenAI
 
 from llm_guard import bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
-from llm_guard.llm import stream_text
+from llm_guard.llm import httpx_client, stream_text
 from llm_guard.testing.cold_server import cold_server
 
 PROMPTS = [f"What is {number} squared?" for number in range(20)]
 
 
 def talk(url: str, model: str) -> None:
-    client = OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0)
+    client = OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0,
+                    http_client=httpx_client())  # whose connections are cut with their call
     pace, places = ramp_up(), bounded(16)  # one of each for both functions: they call the same server
 
     @pace

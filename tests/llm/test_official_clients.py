@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import huggingface_hub
 import pytest
 from anthropic import Anthropic
 from huggingface_hub import InferenceClient
+from huggingface_hub.utils._http import default_client_factory
 from openai import OpenAI
 
-from llm_guard import bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
-from llm_guard.llm import stream_text, text_of
+from llm_guard import Kind, bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
+from llm_guard.llm import httpx_client, outcome_of, stream_text, text_of
 from llm_guard.testing.cold_server import cold_server
-from llm_guard.testing.server import SCENARIOS
+from llm_guard.testing.server import SCENARIOS, Scenario
 
 pytestmark = pytest.mark.real
 
@@ -22,34 +25,44 @@ pytestmark = pytest.mark.real
 COLD = SCENARIOS["A5"]
 PROMPTS = [f"prompt number {number}" for number in range(16)]
 WHOLE = [f"echo: {prompt}" for prompt in PROMPTS]
-#: Makes, for the URL of a server, a function from a prompt to what the client returns.
-Make = Callable[[str], Callable[[str], Any]]
+
+
+@pytest.fixture(autouse=True)
+def _hugging_face_s_client() -> Iterator[None]:
+    huggingface_hub.set_client_factory(httpx_client)  # for all of that library, which has no other place for it
+    yield
+    huggingface_hub.set_client_factory(default_client_factory)
 
 
 def messages(prompt: str) -> Any:
     return [{"role": "user", "content": prompt}]
 
 
-# Their own retries are off: two layers of them multiply, and those of the client hide what the server says.
+# For the URL of a server, a function from a prompt to what the client returns. Their own retries are off: two layers of
+# them multiply, and those of the client hide what the server says.
+
+
+def openai_client(url: str, **options: Any) -> OpenAI:
+    return OpenAI(base_url=url + "/v1", api_key="none", **{"max_retries": 0, "http_client": httpx_client()} | options)
 
 
 def openai_chat(url: str, **more: Any) -> Callable[[str], Any]:
-    client = OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+    client = openai_client(url)
     return lambda prompt: client.chat.completions.create(model="m", messages=messages(prompt), **more)
 
 
 def openai_completion(url: str, **more: Any) -> Callable[[str], Any]:
-    client = OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+    client = openai_client(url)
     return lambda prompt: client.completions.create(model="m", prompt=prompt, **more)
 
 
 def openai_responses(url: str, **more: Any) -> Callable[[str], Any]:
-    client = OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+    client = openai_client(url)
     return lambda prompt: client.responses.create(model="m", input=prompt, **more)
 
 
 def anthropic_messages(url: str, **more: Any) -> Callable[[str], Any]:
-    client = Anthropic(base_url=url, api_key="none", max_retries=0)
+    client = Anthropic(base_url=url, api_key="none", max_retries=0, http_client=httpx_client())
     return lambda prompt: client.messages.create(model="m", max_tokens=99, messages=messages(prompt), **more)
 
 
@@ -122,3 +135,49 @@ def test_a_stream_that_is_taken_whole_in_the_guarded_function_is_tried_again_whe
 
         assert answers(ask) == WHOLE
         assert server.stats()["failures"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda url: OpenAI(base_url=url + "/v1", api_key="none", max_retries=0).completions,
+    lambda url: Anthropic(base_url=url, api_key="none", max_retries=0).messages], ids=["openai", "anthropic"])
+def test_with_http_clients_of_their_own_all_are_answered_too(make: Any) -> None:
+    with cold_server(replace(COLD, noise=0.1), speed=50) as server:
+        api = make(server.url)
+        asked: dict[str, Any] = {"model": "m", "max_tokens": 99}
+
+        @guarded
+        def ask(prompt: str) -> str:
+            more = {"messages": messages(prompt)} if hasattr(api, "count_tokens") else {"prompt": prompt}
+            return text_of(api.create(**asked, **more))
+
+        assert answers(ask) == WHOLE
+
+
+def test_retries_of_the_client_s_own_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with cold_server(replace(COLD, noise=0.5), speed=50) as server:
+        client = openai_client(server.url, max_retries=2)
+        ask = guarded(lambda prompt: client.completions.create(model="m", prompt=prompt))
+        assert answers(lambda prompt: text_of(ask(prompt))) == WHOLE
+    assert [record.levelname for record in caplog.records if "max_retries=0" in record.getMessage()] == ["WARNING"]
+
+
+@pytest.mark.parametrize(("stream", "seconds"), [(False, 1000.0), (True, 1000.0), (True, 3.0)],
+                         ids=["whole", "before the first token", "in the midst"])
+def test_calls_that_run_out_of_time_are_cut_off_and_the_server_s_slots_are_free(stream: bool, seconds: float) -> None:
+    with cold_server(Scenario("slow", 8, seconds, 0.0), cancels=True) as server:
+        bound = timeout(1.0)
+        calls = [make(server.url, **({"stream": True} if stream else {})) for make in MAKERS]
+
+        @bound
+        def ask(call: Callable[[str], Any]) -> str:
+            answer = call("word " * 50)
+            return "".join(answer if call is calls[-1] else stream_text(answer)) if stream else text_of(answer)
+
+        ends = list(map_with_backpressure(ask, calls, on_error="return"))
+        # Of the guard, or in the words of the client that saw its connection cut.
+        outcomes = [outcome_of(end) for end in ends]
+        assert [outcome and outcome.kind for outcome in outcomes] == [Kind.TIMEOUT] * len(MAKERS)
+        until = time.monotonic() + 5
+        while server.stats()["in_flight"] or bound.statistics().still_running:
+            assert time.monotonic() < until
+        assert (server.stats()["abandoned"], server.stats()["successes"]) == (len(MAKERS), 0)
