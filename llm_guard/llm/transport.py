@@ -88,7 +88,7 @@ def _check(options: dict[str, Any]) -> None:
 @cache
 def _guarded(name: str) -> type[Any]:
     """The class of guarded transports, of either library."""
-    from llm_guard.llm.streams import Backend, Line
+    from llm_guard.llm.sockets import Backend, Line
     from llm_guard.llm.transport_errors import errors_of
 
     library, errors = import_module(name), errors_of(name)
