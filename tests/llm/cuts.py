@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from llm_guard import CallTimeout, Result, deadline, map_with_backpressure, timeout
+from llm_guard.state.alarm import Bell
 
 #: Seconds that a call is given.
 BOUND = 0.5
 #: What a server may do so that a plain request never ends, or not in time.
 EVILS = ["/drip/length", "/drip/chunked", "/drip/open", "/stall/length", "/stall/chunked", "/stall/open", "/silent",
          "/half-head", "/drip-head", "/upload"]
+#: Those at which a plain request waits, rather than being fed.
+WAITS = [evil for evil in EVILS if "drip" not in evil]
 #: On a worker that is left, and in its own thread.
 GUARDS = [timeout, deadline]
 
@@ -39,6 +42,13 @@ def all_cut(function: Callable[[str], object], items: list[str]) -> None:
     ends = {end.input: end for end in call_all(function, items)}
     assert {item: repr(end) for item, end in ends.items() if not isinstance(end.error, CallTimeout)} == {}
     assert [item for item, end in ends.items() if not BOUND * 0.9 < end.seconds < BOUND + 5] == []
+
+
+class LateAlarm:
+    """An alarm that never rings."""
+
+    def at(self, when: float, tell: Callable[[], None]) -> Bell:
+        return Bell(tell)
 
 
 def threads() -> int:

@@ -31,7 +31,7 @@ FRAMES: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
 class RawServer:
     """Answers `/ok` at once and `/slow` in two parts, 0.5 s apart; `/close` closes the connection, `/status/<code>` and
     `/to/<path>` (a redirect) say so. The others never end: `/drip/<frame>`, `/stall/<frame>`, `/silent`, `/half-head`,
-    `/drip-head`, and `/upload`, which reads no body.
+    `/drip-head`, and `/upload`, which reads no body. What stands behind that in a path does not matter.
 
     `connections` are those that are open now, as the server sees them; `taken` counts all that there were.
     With `tls` it speaks TLS; with `shakes=False` it takes connections and says nothing.
@@ -125,7 +125,7 @@ class RawServer:
             line.sendall(_OK + b"Connection: close\r\n\r\nok")
             return False
         if path.startswith("/status/"):
-            line.sendall(b"HTTP/1.1 %s Said\r\nContent-Length: 2\r\n\r\n{}" % path[8:].encode())
+            line.sendall(b"HTTP/1.1 %s Said\r\nContent-Length: 2\r\n\r\n{}" % path[8:11].encode())
             return True
         if path.startswith("/to/"):
             line.sendall(b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % path[3:].encode())
@@ -163,7 +163,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def _misbehave(line: socket.socket, path: str) -> None:
-    kind, _, frame = path.strip("/").partition("/")
+    kind, frame, *_ = [*path.strip("/").split("/"), ""]
     if kind in ("drip", "stall"):
         announced, framed = FRAMES[frame]
         line.sendall(_OK + announced + b"\r\n" + framed(b"abc"))

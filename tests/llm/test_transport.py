@@ -20,12 +20,12 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from cuts import BOUND, EVILS, GUARDS, all_cut, ended_in_time, threads
+from cuts import BOUND, EVILS, GUARDS, WAITS, LateAlarm, all_cut, ended_in_time, threads
 from raw_server import FRAMES, RawServer, Tls, descriptors, full_server, until
 
 from llm_guard import CallTimeout, bounded, call, deadline, map_with_backpressure, timeout
 from llm_guard.errors import Cancelled, ConfigError
-from llm_guard.llm import httpx_client, httpx_transport, transport
+from llm_guard.llm import exchange, httpx_client, httpx_transport, transport
 
 pytestmark = pytest.mark.real
 
@@ -162,11 +162,27 @@ def test_a_body_is_cut_with_the_call_that_reads_it(server: RawServer, client: An
     assert server.all_gone()
 
 
+def test_a_response_of_a_guarded_function_is_cut_with_the_one_above_that_reads_it(server: RawServer,
+                                                                                  client: Any) -> None:
+    request = client.build_request("GET", server.url + "/drip/length")
+    inner = deadline(BOUND)(lambda: client.send(request, stream=True))
+    ended_in_time(deadline(3 * BOUND)(lambda: inner().read()), 3 * BOUND)
+    assert server.all_gone()
+
+
+def test_where_the_alarm_is_late_the_socket_s_own_timeout_ends_what_waits(
+        server: RawServer, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "alarm", LateAlarm)
+    all_cut(deadline(BOUND)(lambda evil: fetch(client, server.url + evil)), WAITS)
+    assert server.all_gone()
+
+
 def test_a_full_pool_is_waited_for_no_longer_than_the_call(server: RawServer, library: Any) -> None:
     client = httpx_client(library, limits=library.Limits(max_connections=1), timeout=20)
     with client.stream("GET", server.url + "/drip/length"):
         ended_in_time(deadline(BOUND)(lambda: client.get(server.url + "/ok")))
-    assert client.get(server.url + "/ok").text == "ok"
+    response = deadline(20)(lambda: client.get(server.url + "/ok"))()
+    assert response.request.extensions["timeout"]["pool"] == 20  # as was asked for
     client.close()
 
 
