@@ -1,6 +1,6 @@
 """Daemon threads to hand calls to, so that the caller can go on when a call does not end in time.
 
-A worker that has ended its job waits for the next, the last one idle first, and goes after half a minute without one.
+A worker that has ended its job waits for the next, the last one idle first, and goes after two seconds without one.
 Being daemons they never hold up the end of the interpreter. Context variables go in and come back.
 """
 
@@ -16,7 +16,7 @@ from llm_guard import clock
 from llm_guard.fork import renew_after_fork
 
 #: Seconds after which an idle worker ends.
-IDLE = 30.0
+IDLE = 2.0
 
 _UNSET = object()
 

@@ -217,7 +217,7 @@ def test_the_last_one_idle_is_used_first_so_that_the_others_can_go() -> None:
 
 
 def test_an_idle_worker_ends_after_a_while_and_a_busy_one_does_not() -> None:
-    assert 5.0 <= IDLE <= 60.0
+    assert 1.0 <= IDLE < 3.0  # three seconds after the last call no thread is left of it
     with CountingClock() as clock:
         before = threading.active_count()
         for _ in range(3):
