@@ -19,7 +19,7 @@ EXTRAS = {
              *CLIENTS,
              "flask>=3", "django>=4.2", "starlette>=0.37"],
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
-    "bench": ["tenacity>=9", "pybreaker>=1.2", *STRATEGIES, "matplotlib>=3.8"],
+    "bench": ["tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", "trustme>=1.1", *STRATEGIES, "matplotlib>=3.8"],
 }
 EXTRAS["all"] = sorted({need for needs in EXTRAS.values() for need in needs})
 
