@@ -14,7 +14,8 @@ EXTRAS = {
     "simulation": ["matplotlib>=3.8"],
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
              "types-requests",
-             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2", *STRATEGIES,  # so that no test is skipped
+             # So that no test is skipped.
+             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", *STRATEGIES,
              # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.
              *CLIENTS,
              "flask>=3", "django>=4.2", "starlette>=0.37"],

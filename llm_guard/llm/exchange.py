@@ -61,6 +61,19 @@ def _ran_out(bound: Call) -> bool:
     return clock.current().now() >= bound.deadline - SLACK
 
 
+def forget(error: BaseException) -> None:
+    """Lets go of the frames that an error passed, and those before it: nobody will see it.
+
+    Libraries keep errors in their frames, and so the frames, and with them their pools, until the collector runs.
+    """
+    several = [error]
+    while several:
+        one = several.pop()
+        if one.__traceback__ is not None:
+            one.__traceback__ = None
+            several += [before for before in (one.__cause__, one.__context__) if before is not None]
+
+
 class Exchange:
     """It is cut at the deadline of the call in progress, and when that call is cut off.
 

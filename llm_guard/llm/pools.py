@@ -21,7 +21,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from llm_guard import clock
 from llm_guard.call import FOREVER
-from llm_guard.llm.exchange import Exchange, at_most, bounding, connect
+from llm_guard.llm.exchange import Exchange, at_most, bounding, connect, forget
 from llm_guard.llm.request_errors import ERRORS
 
 if TYPE_CHECKING:
@@ -202,9 +202,10 @@ class _Reads(_Response):
             try:
                 exchange.set_timeout()
                 value = operation()
-            except Exception:
+            except Exception as low:
                 if exchange.error(ERRORS) is None:
                     raise
+                forget(low)
             else:
                 if not exchange.is_cut:
                     return value

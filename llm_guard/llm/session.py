@@ -11,7 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from llm_guard import call, clock
 from llm_guard.errors import ConfigError
-from llm_guard.llm.exchange import bounding, error_of
+from llm_guard.llm.exchange import bounding, error_of, forget
 from llm_guard.llm.pools import guarded_pool
 from llm_guard.llm.request_errors import ERRORS
 
@@ -51,10 +51,11 @@ class Adapter(HTTPAdapter):
         if error is None:
             try:
                 response = super().send(request, *args, **kwargs)
-            except (requests.RequestException, HTTPError):
+            except (requests.RequestException, HTTPError) as low:
                 error = error_of(bound, began, ERRORS)
                 if error is None:
                     raise
+                forget(low)
             else:
                 exchange = getattr(response.raw, "exchange", None)
                 # Headers that are cut may look whole.

@@ -19,7 +19,7 @@ from typing import Any
 
 from llm_guard import call, clock
 from llm_guard.errors import ConfigError
-from llm_guard.llm.exchange import at_most, bounding, error_of
+from llm_guard.llm.exchange import at_most, bounding, error_of, forget
 
 LIBRARIES = ("httpx2", "httpx")
 #: A limit on connections below what guards let through would only hide their waits.
@@ -103,10 +103,11 @@ def _guarded(name: str) -> type[Any]:
             try:
                 yield from self._stream
                 return
-            except Exception:
+            except Exception as low:
                 error = self._line.error(errors)
                 if error is None:
                     raise
+                forget(low)
             try:
                 raise error
             finally:
@@ -142,10 +143,11 @@ def _guarded(name: str) -> type[Any]:
                         pool = at_most(timeout.get("pool"), max(0.0, bound.deadline - began))
                         request.extensions = {**asked, "timeout": {**timeout, "pool": pool}}
                     response = super().handle_request(request)
-                except Exception:
+                except Exception as low:
                     error = error_of(bound, began, errors)
                     if error is None:
                         raise
+                    forget(low)
                 else:
                     line = response.extensions.get("network_stream")
                     if isinstance(line, Line):

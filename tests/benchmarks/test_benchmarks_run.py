@@ -96,3 +96,20 @@ def test_success_writes_the_same_runs_as_a_page_figures_and_a_picture(tmp_path: 
     anew = tmp_path / "anew"
     assert printed("success.py", "--page", str(tmp_path / "success.json"), "--out", str(anew)) == [again[-1]]
     assert [(anew / name).read_bytes() for name in ("success.md", "success.svg")] == written
+
+
+def test_cut_off_prints_a_row_for_each_way_and_leaves_nothing_of_its_own(tmp_path: Path) -> None:
+    for library in ("func_timeout", "trustme"):
+        pytest.importorskip(library)
+    file = tmp_path / "figures.json"
+    cases, ways = ["drips for a minute", "upload that stalls"], ["@timeout, Session", "@deadline, Session",
+                                                                 "func-timeout"]
+    lines = printed("cut_off.py", "--calls", "16", "--small", "16", "--peers", "8", "--threads", "8", "--timeout",
+                    "0.5", "--cases", *cases, "--ways", *ways, "--json", str(file))
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    assert [(run["case"], run["way"]) for run in runs] == [(case, way) for case in cases for way in ways]
+    for run in runs[:2] + runs[3:5]:
+        assert (run["calls"], run["answered"], run["hung"]) == (16, 11, 5)
+        assert (run["threads"], run["sockets"], run["server_open"], run["server_busy"]) == (0, 0, 0, 0)
+        assert -0.01 < run["late"][0] <= run["late"][1] <= run["late"][2]
+    assert [line.split("  ")[0] for line in rows(lines, "way")] == ways

@@ -133,6 +133,22 @@ def test_a_thread_that_is_not_left_sees_a_timeout_of_both_kinds(server: RawServe
         assert (error.request, error.response, error.__context__, error.__cause__) == (None, None, None, None)
 
 
+def test_after_a_cut_a_session_that_is_closed_closes_its_connections_before_the_collector_runs(
+        server: RawServer, session: Session) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for evil in ("/silent", "/upload"):
+            with suppress(CallTimeout):
+                deadline(BOUND)(lambda evil=evil: fetch(session, server.url + evil))()
+        session.get(server.url + "/ok")
+        assert server.connections == 1
+        session.close()
+        assert server.all_gone(2)
+    finally:
+        gc.enable()
+
+
 def test_it_is_a_timeout_for_the_breaker_and_is_tried_again(server: RawServer, session: Session) -> None:
     paths = iter(["/stall/open", "/silent", "/ok"])
     votes = breaker()

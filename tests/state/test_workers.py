@@ -202,18 +202,19 @@ def test_one_call_after_the_other_needs_one_thread() -> None:
 
 
 def test_the_last_one_idle_is_used_first_so_that_the_others_can_go() -> None:
+    short = IDLE / 10  # so that none ends of idleness while the test looks
     with CountingClock() as clock:
         jobs = [workers().start(lambda seconds=seconds: (clock.sleep(seconds), threading.get_ident())[1])  # type: ignore[misc]
-                for seconds in (1.0, 3.0, 2.0)]
-        clock.sleep(5.0)
+                for seconds in (short, 3 * short, 2 * short)]
+        clock.sleep(4 * short)
         idents = [job.result() for job in jobs]
         assert clock.spawned == 3
         for _ in range(5):
             assert on_worker(threading.get_ident) == idents[1]
             settle(clock)
-        held = workers().start(lambda: clock.sleep(1.0))
+        held = workers().start(lambda: clock.sleep(short))
         assert on_worker(threading.get_ident) == idents[2]
-        held.wait(5.0)
+        held.wait(IDLE)
 
 
 def test_an_idle_worker_ends_after_a_while_and_a_busy_one_does_not() -> None:
