@@ -1,11 +1,12 @@
 # Everything runs in a virtual environment of its own, made where there is none.
 #   make demo    the main job on real HTTP, against a server that starts cold
-#   make test    style, types and tests
+#   make test    style, types and tests (SELECT='not figures' leaves long runs out)
 #   make slow    the tests marked fuzz, with 10,000 examples each
 #   make bench   what a guarded call costs, beside its peers
 #   make success whose calls succeed on servers that start cold, beside other strategies (half an hour)
 PYTHON ?= python3
 VENV ?= .venv
+SELECT ?=
 RUN := env -u PYTHONPATH $(VENV)/bin/python
 
 .PHONY: demo test lint unit slow bench success clean
@@ -19,7 +20,7 @@ lint: $(VENV)/ready-lint
 	$(RUN) -m mypy
 
 unit: $(VENV)/ready-test
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 -m '$(SELECT)'
 
 slow: $(VENV)/ready-test
 	$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow

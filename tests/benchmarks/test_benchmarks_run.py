@@ -9,7 +9,7 @@ import pytest
 
 HERE = Path(__file__).parents[2] / "benchmarks"
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.figures]
 
 
 def printed(script: str, *options: str) -> list[str]:

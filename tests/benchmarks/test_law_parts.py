@@ -10,6 +10,8 @@ from stacks import STACKS
 from llm_guard.testing.server import SCENARIOS
 from llm_guard.testing.simulation import simulate
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.mark.parametrize("part", PARTS)
 def test_without_a_part_all_still_runs_and_afterwards_it_is_back(part: str) -> None:

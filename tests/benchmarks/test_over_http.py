@@ -21,6 +21,8 @@ from llm_guard.testing.server.stats import Reason  # noqa: E402
 from llm_guard.testing.simulation import Setting  # noqa: E402
 from llm_guard.testing.virtual_server import ServerFailed, ServerRefused, ServerTimeout  # noqa: E402
 
+pytestmark = pytest.mark.figures
+
 
 def refused(status: int, body: str = "{}", **headers: str) -> requests.HTTPError:
     response = requests.Response()

@@ -30,6 +30,8 @@ from llm_guard.testing.server.stats import Reason  # noqa: E402
 from llm_guard.testing.simulation import Arrivals, simulate  # noqa: E402
 from llm_guard.testing.virtual_server import ServerFailed, ServerRefused, ServerTimeout  # noqa: E402
 
+pytestmark = pytest.mark.figures
+
 EASY = Scenario("easy", slots=100, median=0.2, sigma=0.1)
 DROP = ServerRefused(Reason.OVERLOAD)
 PEOPLE = [name for name in STRATEGIES if not name.endswith(", patient")]

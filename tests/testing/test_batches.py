@@ -18,6 +18,8 @@ from llm_guard.testing.server import Scenario, best_time, scenario
 from llm_guard.testing.simulation import Run, Strategy, simulate
 from llm_guard.testing.virtual_server import outcome_of
 
+pytestmark = pytest.mark.figures
+
 ITEMS, THREADS, LIMIT = 3000, 64, 48
 SCENARIOS = ("A", "C", "E", "F")
 EPSILON = 1e-9

@@ -17,7 +17,7 @@ from llm_guard.testing.cold_server import cold_server_process
 from llm_guard.testing.server import SCENARIOS
 from llm_guard.testing.simulation import simulate
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.figures]
 
 THREADS = 64
 

@@ -14,6 +14,8 @@ import pytest
 
 from llm_guard.testing.simulation import Arrivals, Run, simulate
 
+pytestmark = pytest.mark.figures
+
 ONE, THREE = (0,), (0, 1, 2)
 EVERY = 0.999  # of the items at least
 
