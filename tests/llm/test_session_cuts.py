@@ -142,7 +142,7 @@ def test_after_a_cut_a_session_that_is_closed_closes_its_connections_before_the_
             with suppress(CallTimeout):
                 deadline(BOUND)(lambda evil=evil: fetch(session, server.url + evil))()
         session.get(server.url + "/ok")
-        assert server.connections == 1
+        assert until(lambda: server.connections == 1)
         session.close()
         assert server.all_gone(2)
     finally:
