@@ -179,6 +179,30 @@ def test_a_mapping_that_is_closed_cuts_what_is_in_flight(server: RawServer, sess
     assert until(lambda: server.connections <= 1)  # that of the good one, where it was kept
 
 
+@pytest.mark.parametrize("evil", WAITS)
+def test_a_connection_that_was_kept_is_cut_as_a_new_one_is(evil: str, server: RawServer, session: Session) -> None:
+    assert session.get(server.url + "/ok").text == "ok"
+    cut_off = CutOff()
+
+    def cut_in_the_midst() -> None:
+        assert until(lambda: len(server.heads) == 2)
+        cut_off.cut()
+
+    other = threading.Thread(target=cut_in_the_midst)
+    other.start()
+    began = time.monotonic()
+    token = call.begin(Call(cut_off=cut_off))
+    try:
+        with pytest.raises(Cancelled):
+            fetch(session, server.url + evil)
+    finally:
+        call.end(token)
+        other.join()
+    assert time.monotonic() - began < 5
+    assert server.taken == 1
+    assert server.all_gone()
+
+
 def test_a_call_that_is_given_up_already_makes_no_request(server: RawServer, session: Session) -> None:
     seen: list[Exception] = []
 

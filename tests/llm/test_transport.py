@@ -24,6 +24,7 @@ from cuts import BOUND, EVILS, GUARDS, WAITS, LateAlarm, all_cut, ended_in_time,
 from raw_server import FRAMES, RawServer, Tls, descriptors, full_server, until
 
 from llm_guard import CallTimeout, bounded, call, deadline, map_with_backpressure, timeout
+from llm_guard.call import Call, CutOff
 from llm_guard.errors import Cancelled, ConfigError
 from llm_guard.llm import exchange, httpx_client, httpx_transport, transport
 
@@ -132,6 +133,30 @@ def test_a_mapping_that_is_closed_cuts_what_is_in_flight(server: RawServer, clie
         assert isinstance(error, Cancelled)
         assert isinstance(error, library.NetworkError)
     assert until(lambda: server.connections <= 1)
+
+
+@pytest.mark.parametrize("evil", WAITS)
+def test_a_connection_that_was_kept_is_cut_as_a_new_one_is(evil: str, server: RawServer, client: Any) -> None:
+    assert client.get(server.url + "/ok").text == "ok"
+    cut_off = CutOff()
+
+    def cut_in_the_midst() -> None:
+        assert until(lambda: len(server.heads) == 2)
+        cut_off.cut()
+
+    other = threading.Thread(target=cut_in_the_midst)
+    other.start()
+    began = time.monotonic()
+    token = call.begin(Call(cut_off=cut_off))
+    try:
+        with pytest.raises(Cancelled):
+            fetch(client, server.url + evil)
+    finally:
+        call.end(token)
+        other.join()
+    assert time.monotonic() - began < 5
+    assert server.taken == 1
+    assert server.all_gone()
 
 
 def test_a_call_that_is_given_up_already_makes_no_request(server: RawServer, client: Any) -> None:
