@@ -71,7 +71,8 @@ class Sender:
     def strip(self, error: requests.RequestException) -> None:
         """Takes key and prompt out of the requests that an error holds on to."""
         responses = [] if error.response is None else [error.response, *error.response.history]
-        for request in [error.request, *(response.request for response in responses)]:
+        followers = [response.next for response in responses]  # where a redirect was to go
+        for request in [error.request, *(response.request for response in responses), *followers]:
             if request is not None:
                 request.headers.pop(self._provider.header, None)
             if request is not None and hasattr(request, "body"):

@@ -323,9 +323,9 @@ def held_by(error: requests.RequestException) -> str:
     """All that an error holds, as far as a log, a pickle or a crash report would follow it."""
     found = [repr(error), str(error), repr(pickle.dumps(error))]
     for holder in (error, error.response, *(error.response.history if error.response is not None else ())):
-        request = getattr(holder, "request", None)
-        if request is not None:
-            found += [repr(request.headers), repr(request.body)]
+        for request in (getattr(holder, "request", None), getattr(holder, "next", None)):
+            if request is not None:
+                found += [repr(request.headers), repr(request.body)]
     return "".join(found)
 
 
@@ -365,7 +365,9 @@ def test_a_redirect_does_not_take_anthropic_s_key_along(http: RequestsMock) -> N
     with pytest.raises(requests.exceptions.InvalidURL, match="redirect") as caught:
         anthropic("m", key=SECRET)(PROMPT)
     assert len(http.calls) == 1
-    assert SECRET not in held_by(caught.value)
+    held = held_by(caught.value)
+    assert SECRET not in held
+    assert PROMPT not in held
     assert outcome_of(caught.value) == Outcome(Kind.INVALID, answered=True)
 
 
