@@ -8,8 +8,20 @@ from setuptools import find_packages, setup
 STRATEGIES = ["pyrate-limiter>=4.5,<5", "botocore>=1.44,<1.45", "adaptive-concurrency>=0.1.1,<0.2"]
 #: The clients of LLM APIs that are built on httpx, or its successor.
 CLIENTS = ["httpx>=0.27", "httpx2>=2.0", "openai>=3", "anthropic>=2", "huggingface_hub>=2"]
-EXTRAS = {
+#: What each part outside the core needs: a part brings its library in when it is first used.
+PARTS = {
     "httpx": ["httpx2>=2.0"],
+    "progress": ["tqdm>=4.66"],
+    "cli": ["click>=8.1", "rich>=13.7"],
+    "plot": ["matplotlib>=3.8"],
+    "flask": ["flask>=3"],
+    "django": ["django>=4.2"],
+    "prometheus": ["prometheus-client>=0.20"],
+    "statsd": ["statsd>=4"],
+    "opentelemetry": ["opentelemetry-api>=1.25", "opentelemetry-sdk>=1.25"],
+}
+EXTRAS = {
+    **PARTS,
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
@@ -18,9 +30,13 @@ EXTRAS = {
              "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", *STRATEGIES,
              # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.
              *CLIENTS,
-             "flask>=3", "django>=4.2", "starlette>=0.37"],
-    "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests"],
-    "bench": ["tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", "trustme>=1.1", *STRATEGIES, "matplotlib>=3.8"],
+             "starlette>=0.37",
+             *(need for needs in PARTS.values() for need in needs),
+             "gunicorn>=22", "waitress>=3", "selenium>=4.20"],
+    "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests", "types-tqdm", "django-stubs>=5",
+             *(need for part in ("cli", "flask", "prometheus", "opentelemetry") for need in PARTS[part])],
+    "bench": ["tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", "trustme>=1.1", *STRATEGIES, "matplotlib>=3.8",
+              "prometheus-client>=0.20", "flask>=3", "gunicorn>=22"],
 }
 EXTRAS["all"] = sorted({need for needs in EXTRAS.values() for need in needs})
 

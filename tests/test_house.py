@@ -18,13 +18,16 @@ FLOORS: list[set[str]] = [
     {"runtime"},
     {"policies"},
     {"mapping", "llm"},
-    {"testing"},
+    {"testing", "telemetry"},
+    {"web", "cli", "__main__"},
 ]
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: Libraries, and the one place that may import them.
-LIBRARIES = {
+LIBRARIES: dict[str, str] = {
     "backoff": "state/schedule.py", "circuitbreaker": "state/circuit.py", "requests": "llm/", "urllib3": "llm/",
-    "httpx": "llm/", "httpx2": "llm/", "httpcore": "llm/", "httpcore2": "llm/"}
+    "httpx": "llm/", "httpx2": "llm/", "httpcore": "llm/", "httpcore2": "llm/",
+    "tqdm": "mapping/", "click": "cli/", "rich": "cli/", "flask": "web/", "django": "web/",
+    "prometheus_client": "telemetry/", "statsd": "telemetry/", "opentelemetry": "telemetry/"}
 OF_TIME = ("clock/", "testing/cold_server/")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
