@@ -93,33 +93,34 @@ class Listeners:
     operation of a dict.
     """
 
-    __slots__ = ("_tell",)
+    __slots__ = ("told",)
 
     def __init__(self) -> None:
-        self._tell: dict[object, Listener] = {}
+        #: Empty where nobody listens; to be looked at, not changed.
+        self.told: dict[object, Listener] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._tell)
+        return bool(self.told)
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tells `listener` from now on; returns what takes it off again."""
         key = object()
-        self._tell[key] = listener
+        self.told[key] = listener
 
         def drop() -> None:
-            self._tell.pop(key, None)
+            self.told.pop(key, None)
 
         return drop
 
     def tell(self, event: Event) -> None:
         """Tells each in turn, in this thread; never call it under a lock."""
-        for key, listener in list(self._tell.items()):
+        for key, listener in list(self.told.items()):
             try:
                 listener(event)
             except Exception as error:
                 # Its type only: a message might quote what it was working on.
                 _log.error("a listener raised %s and is dropped", type(error).__name__)
-                self._tell.pop(key, None)
+                self.told.pop(key, None)
 
 
 #: Told of every guarded function.

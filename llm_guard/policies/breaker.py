@@ -68,6 +68,8 @@ class Breaker(Policy):
     # As a gate.
 
     def ready_at(self, now: float, request: Request) -> float | Rejected:
+        if self.circuit.is_closed:
+            return now
         patient = request.patience is not None and self not in request.gates[:request.by_call]
         at = self.circuit.ready_at(now, patient)
         if isinstance(at, Rejected) or at <= now or request.patience is None:
@@ -80,10 +82,8 @@ class Breaker(Policy):
 
     def end(self, now: float, permit: CircuitPermit, ending: Ending) -> None:
         kind = ending.outcome.kind
-        good: bool | None = None
-        if kind is Kind.SUCCESS:
-            good = True
-        elif kind in FAILURES or (kind is Kind.OVERLOAD and not ending.paced):
+        good: bool | None = True if kind is Kind.SUCCESS else None
+        if good is None and (kind in FAILURES or (kind is Kind.OVERLOAD and not ending.paced)):
             good = False
         self.circuit.end(now, permit, good, ending.seconds, clock.chance, ending.error)
 

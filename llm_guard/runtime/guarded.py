@@ -50,7 +50,8 @@ class Guarded(Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if switch.is_off:
             return self._call_bare(args, kwargs)
-        return self._run(options.NONE, args, kwargs)
+        return self.stack.run(self._bare, self._label, args, kwargs, options.NONE,  # type: ignore[no-any-return]
+                              self._listeners, self.readers, self.streams)
 
     def _call_bare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         if self.streams:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from llm_guard.call import FOREVER
 from llm_guard.errors import ConfigError
+from llm_guard.runtime import reading
 from llm_guard.runtime.keys import Asks
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
@@ -36,7 +37,8 @@ class Plan:
 
     __slots__ = ("all_gates", "asks", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines",
                  "call_gates", "call_timeouts", "classify", "counts", "estimates", "fallback", "has_retry", "in_order",
-                 "is_empty", "joined", "max_wait", "paces", "policies", "rule", "tellers", "timeouts")
+                 "is_empty", "is_paced", "is_simple", "joined", "max_wait", "paces", "patience", "plain", "policies",
+                 "rule", "simple_gates", "tellers", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
         self.in_order = tuple(policies)
@@ -70,6 +72,17 @@ class Plan:
         self.counts = bool(self.paces)  # the tokens of answers
         self.bounds_time = bool(self.call_timeouts or self.attempt_timeouts or self.call_deadlines)
         self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
+        self._look_for_short_way()
+
+    def _look_for_short_way(self) -> None:
+        """What `runtime.express` goes by, and whether it may."""
+        self.is_paced = bool(self.paces)
+        self.plain = reading.COUNTED_PLAIN if self.counts else reading.PLAIN
+        rule = None if self.rule is None else self.rule()
+        self.patience = None if rule is None else rule.max_refusal_wait
+        self.is_simple = not (self.is_empty or self.call_gates or self.bounds_time or self.asks or self.fallback
+                              or (rule is not None and rule.budget is not None))
+        self.simple_gates: tuple[Gate, ...] = tuple(self.attempt_gates) if self.is_simple else ()  # type: ignore[arg-type]  # no families
 
     def read_with(self, classify: Classify | None) -> None:
         """Sets how ends are read; a stack reads them in one way."""

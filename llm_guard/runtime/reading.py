@@ -19,10 +19,12 @@ Classify = Callable[[object], Outcome | Kind | None]
 #: What shows a bug of the caller's.
 BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedError, ImportError)
 # What an LLM call most often returns: known at a glance to be no response object.
-_PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
+PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
 
 # Parsed JSON, in which alone of these an answer's tokens can stand.
 _PARSED = frozenset({dict, list})
+# Of whose tokens nothing can be known.
+COUNTED_PLAIN = PLAIN - _PARSED
 
 
 class Tokens(Protocol):
@@ -55,7 +57,7 @@ def of_value(value: object, classify: Classify | None, heard: object = None, *, 
     outcome = _of_value(value, classify, heard)
     if not count or outcome.kind is not Kind.SUCCESS or outcome.output_tokens is not None:
         return outcome
-    tokens = _tokens(value) if type(value) not in _PLAIN or type(value) in _PARSED else None
+    tokens = _tokens(value) if type(value) not in PLAIN or type(value) in _PARSED else None
     if tokens is None and heard is not None:
         tokens = _tokens(heard)
     if tokens is None or (tokens.output is None and tokens.total is None):
@@ -66,7 +68,7 @@ def of_value(value: object, classify: Classify | None, heard: object = None, *, 
 def _of_value(value: object, classify: Classify | None, heard: object) -> Outcome:
     if classify is not None and (verdict := _asked(classify, value)) is not None:
         return verdict
-    verdict = None if type(value) in _PLAIN else _shapes(value)
+    verdict = None if type(value) in PLAIN else _shapes(value)
     if verdict is None and heard is not None:
         verdict = _shapes(heard)
         return verdict if verdict is not None and verdict.kind is Kind.SUCCESS else SUCCESS

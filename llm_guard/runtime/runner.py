@@ -92,14 +92,31 @@ class Run:
             rule = replace(rule, max_refusal_wait=options.max_refusal_wait)
         return Tries(rule, self._time.random, paced=bool(self._plan.paces))
 
-    def go(self) -> Any:
-        """Makes the call: returns what the function returned, or raises what ended it."""
+    def go_on(self, request: Request, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
+        """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
+        self._attempts = 1
+        if self._above is not None:
+            self._above.attempts += 1
+        self._came, self._heard = started, heard
+        permits = Permits(request, list(zip(request.gates, request.permits, strict=False)))
+        try:
+            return self.go((permits, started, value, error))
+        finally:
+            error = None  # its traceback holds this frame
+
+    def go(self, made: tuple[Permits, float, Any, BaseException | None] | None = None) -> Any:
+        """Makes the call: returns what the function returned, or raises what ended it. `made` is its first attempt,
+        where that was made elsewhere."""
         ending = NO_VERDICT
         value: Any = None
         error: BaseException | None = None
         try:
-            while (permits := self._admit()) is not None:
-                value, error, ending = self._make(permits, before=value)
+            while True:
+                permits = self._admit() if made is None else made[0]
+                if permits is None:
+                    break
+                value, error, ending = self._make(permits, before=value) if made is None else self._end(*made)
+                made = None
                 wait = self._wait_after(ending.outcome, error, permits)
                 if wait is None:
                     break
@@ -132,8 +149,9 @@ class Run:
             give_up_at = min(give_up_at, self._ended + self._tries.patience())
         by_call = 0 if again else len(self._plan.call_gates)
         gates = self._plan.all_gates if by_call else self._plan.attempt_gates
-        request = Request(gates, urgent=again, patience=self._patience, by_call=by_call, deadline=self._deadline,
-                          owner=self._owner, nested=self._nested, keys=self._keys)
+        request = Request(gates, self._patience, self._keys, urgent=again)
+        request.by_call, request.deadline = by_call, self._deadline
+        request.owner, request.nested = self._owner, self._nested
         if self._cut_off is not None and self._cut_off.is_cut:
             raise Cancelled("the call was given up before it could start")
         try:
@@ -164,20 +182,26 @@ class Run:
         started = self._time.now()
         value: Any = None
         error: BaseException | None = None
-        outcome = IGNORED
         try:
             close_quietly(before)
             if self._watched:
                 self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
             value = self._run_function(started, permits)
-            outcome = reading.of_value(value, self._plan.classify, self._heard, count=self._plan.counts)
         except BaseException as raised:
             error = raised
-            outcome = reading.of_error(raised, self._plan.classify)
-            if outcome.kind in FAILURES and self._is_given_up():
-                outcome = IGNORED  # its connection was cut, under whatever library: that says nothing of the server
-            if not isinstance(raised, Exception):
-                raise
+        try:
+            return self._end(permits, started, value, error)
+        finally:
+            error = None  # its traceback holds this frame
+
+    def _end(self, permits: Permits, started: float, value: Any,
+             error: BaseException | None) -> tuple[Any, BaseException | None, Ending]:
+        """The function has returned or raised: reads the outcome, and tells all who are concerned."""
+        outcome = IGNORED
+        try:
+            outcome, error = self._outcome(value, error)
+            if error is not None and not isinstance(error, Exception):
+                raise error
         finally:
             self._heard = None  # an error's traceback would keep the response, and its connection
             self._ended = self._time.now()
@@ -190,6 +214,21 @@ class Run:
                 self._tell_end(ending, self._ended)
         try:
             return value, error, ending
+        finally:
+            del error  # its traceback holds this frame
+
+    def _outcome(self, value: Any, error: BaseException | None) -> tuple[Outcome, BaseException | None]:
+        """Of an attempt that returned `value`, or raised `error`; with the error that it ended in."""
+        if error is None:
+            try:
+                return reading.of_value(value, self._plan.classify, self._heard, count=self._plan.counts), None
+            except Exception as raised:  # of the user's own `classify`
+                error = raised
+        try:
+            outcome = reading.of_error(error, self._plan.classify)
+            if outcome.kind in FAILURES and self._is_given_up():
+                outcome = IGNORED  # its connection was cut, under whatever library: that says nothing of the server
+            return outcome, error
         finally:
             del error  # its traceback holds this frame
 
@@ -260,10 +299,7 @@ class Run:
             self._tell(events.AttemptEnded, attempt=self._attempts, kind=ending.outcome.kind, seconds=ending.seconds,
                        hint=ending.outcome.hint)
             self._tell_changes()
-        for policy in self._plan.tellers:
-            news = policy.news(now, self._keys or {})
-            if news is not None:
-                events.log(news[0], self._name, news[1])
+        tell_news(self._plan, self._name, now, self._keys or {})
 
     def _tell(self, event: type[events.Event], **facts: Any) -> None:
         told = event(self._time.now(), self._name, **facts)
@@ -275,3 +311,11 @@ class Run:
             change = policy.change(self._time.now(), self._keys or {})
             if change is not None:
                 self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
+
+
+def tell_news(plan: Plan, name: str, now: float, keys: dict[Asks, Hashable]) -> None:
+    """What changed by an attempt that ended at `now`, in the log."""
+    for policy in plan.tellers:
+        news = policy.news(now, keys)
+        if news is not None:
+            events.log(news[0], name, news[1])

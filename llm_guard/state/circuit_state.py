@@ -109,11 +109,12 @@ class CircuitState:
     def start(self, now: float) -> CircuitPermit:
         """Lets a call in, which must end; raises the error that refuses it where none may start."""
         with self._lock:
+            if self._open_until is None:
+                return CircuitPermit(self._generation, now, False)
             if self._admits(now):
-                permit = CircuitPermit(self._generation, now, trial=self._open_until is not None)
-                if permit.trial:
-                    self._running.append(permit)
-                return permit
+                trial = CircuitPermit(self._generation, now, True)
+                self._running.append(trial)
+                return trial
             refused = self._look(now)
         raise self._refusal(refused)
 
@@ -129,7 +130,7 @@ class CircuitState:
             if self._open_until is None:
                 if not good:
                     self._last_failure = error
-                if self._ballot.cast(now, good=good, seconds=seconds):
+                if self._ballot.cast(now, good, seconds):
                     self._open(now, self._opened_for * random.uniform(*JITTER))
             elif permit in self._running_at(now) and not self._passed(permit, good, seconds, error):
                 self._opened_for = min(self._max_open, self._opened_for * GROWTH)
@@ -149,6 +150,11 @@ class CircuitState:
         """How it stands."""
         with self._lock:
             return self._look(now)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether all calls are let in. One reading, without the lock."""
+        return self._open_until is None
 
     @property
     def open_since(self) -> float:

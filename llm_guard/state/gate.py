@@ -47,23 +47,20 @@ class Request:
     will cost.
     """
 
-    __slots__ = ("by_call", "deadline", "gates", "keys", "nested", "owner", "patience", "permits", "refusal", "since",
-                 "urgent")
+    by_call = 0
+    deadline = FOREVER
+    owner: object = None
+    nested = False
+    since = 0.0
+    refusal: Rejected | None = None
 
-    def __init__(self, gates: Sequence[Gate | Keyed[Any]], *, urgent: bool = False, patience: float | None = None,
-                 by_call: int = 0, deadline: float = FOREVER, owner: object = None, nested: bool = False,
-                 keys: Mapping[Any, Hashable] | None = None) -> None:
+    def __init__(self, gates: Sequence[Gate | Keyed[Any]], patience: float | None = None,
+                 keys: Mapping[Any, Hashable] | None = None, urgent: bool = False) -> None:
         self.gates: tuple[Gate, ...] = tuple(gates)  # type: ignore[arg-type]  # no families once it has chosen
+        self.patience = patience
         self.keys = keys
         self.urgent = urgent
-        self.patience = patience
-        self.by_call = by_call
-        self.deadline = deadline
-        self.owner = owner
-        self.nested = nested
-        self.since = 0.0
         self.permits: list[Any] = []
-        self.refusal: Rejected | None = None
 
 
 class Gate(Protocol):

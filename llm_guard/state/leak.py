@@ -26,8 +26,13 @@ class Leak:
 
         Only who waited makes up for a late start.
         """
-        self._last = max(self.next_start, since, now - CATCH_UP)
-        self.next_start = self._last + 1 / rate
+        last = now - CATCH_UP  # comparisons, not `max`: this is part of every call
+        if since > last:
+            last = since
+        if self.next_start > last:
+            last = self.next_start
+        self._last = last
+        self.next_start = last + 1 / rate
 
     def reschedule(self, rate: float) -> None:
         """The next call follows the last one at another rate."""

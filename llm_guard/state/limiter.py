@@ -38,7 +38,8 @@ class LimitGate:
 
     def start(self, now: float, request: Request) -> None:
         self.in_flight += 1
-        self.peak = max(self.peak, self.in_flight)
+        if self.in_flight > self.peak:
+            self.peak = self.in_flight
 
     def end(self, now: float, permit: None, ending: Ending) -> None:
         self.in_flight -= 1

@@ -285,7 +285,7 @@ class Pace:
 
     def _cool_down(self, now: float) -> None:
         """A server left alone long enough has most likely unloaded its model."""
-        if (self._idle is not None and not self._in_flight and not self._cold
+        if (self._idle is not None and not self._in_flight and not self._cold and now - self._last_event > self._idle
                 and now - (left_at := max(self._last_event, self._load.rate.next_start)) > self._idle):
             self._cold = True
             self._load.window.restart()

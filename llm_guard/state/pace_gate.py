@@ -42,7 +42,7 @@ class Gate:
     @property
     def opens_at(self) -> float:
         """When the next call, or the next probe, may pass."""
-        return max(self.at, self.paused_until)
+        return self.at if self.at > self.paused_until else self.paused_until
 
     def paused(self, now: float) -> bool:
         """Nobody passes because of a pause by hand."""
@@ -50,12 +50,12 @@ class Gate:
 
     def taken(self) -> bool:
         """A probe is under way, and only its end lets the next call pass."""
-        return self.probing and self.probe is not None
+        return self.shut_since is not None and self.probe is not None
 
     def asked(self, now: float) -> None:
         """Somebody comes. After a lull, or a pause by hand, the server's refusals count anew: it may have been back for
         long."""
-        if self.probing and self.probe is None and now > self.at + LULL:
+        if self.shut_since is not None and self.probe is None and now > self.at + LULL:
             self.shut_since = now
 
     def shut(self, now: float, seconds: float, cold: bool) -> None:

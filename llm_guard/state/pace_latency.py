@@ -36,14 +36,16 @@ class Latency:
         self.base: float | None = None
 
     def add(self, seconds: float) -> None:
-        seconds = max(self._least, seconds)
+        if seconds < self._least:
+            seconds = self._least
         self._count += 1
         before = seconds if self.mean is None else self.mean
-        self.mean = before * (seconds / before) ** max(0.1, 1 / self._count)
+        mean = self.mean = before * (seconds / before) ** (0.1 if self._count >= 10 else 1 / self._count)
         if self.base is None or self._count <= 10:
-            self.base = self.mean
+            self.base = mean
         else:
-            self.base = min(self.mean, self.base + 0.0002 * (self.mean - self.base))
+            base = self.base + 0.0002 * (mean - self.base)
+            self.base = base if base < mean else mean
 
     def add_timeout(self, seconds: float) -> None:
         """A call took longer than `seconds`: that much is known of its latency."""
@@ -56,7 +58,9 @@ class Latency:
 
     def limit(self, timeout: float | None) -> float:
         """The latency from which on queues build up; `timeout` bounds the calls, in seconds."""
-        return math.inf if self.base is None else min(TOLERANCE * self.base, self.near(timeout))
+        if self.base is None:
+            return math.inf
+        return TOLERANCE * self.base if timeout is None else min(TOLERANCE * self.base, self.near(timeout))
 
     def doubt_base(self) -> None:
         """Calls take long though there is but one: more and more of that is no queue."""

@@ -108,7 +108,7 @@ class Rate:
 
     def take(self, now: float, since: float) -> None:
         """Spends one start, of a call that has waited since `since`."""
-        self._leak.take(now, since, min(self._value, self._ceiling))
+        self._leak.take(now, since, self._value if self._value < self._ceiling else self._ceiling)
         if self._schedule is not None:
             self._schedule.note_start(now, since)
             self._cap = self._schedule.cap(now)
@@ -164,8 +164,10 @@ class Rate:
 
     def tick(self, now: float, latency: float | None) -> None:
         """Once a second, or once a latency where that is longer: measures, and grows after a second without refusal."""
-        elapsed = now - (now if self.measured_since is None else self.measured_since)
-        if elapsed < max(1.0, latency or 0.0):
+        if self.measured_since is None:
+            return
+        elapsed = now - self.measured_since
+        if elapsed < 1.0 or (latency is not None and elapsed < latency):
             return
         self.follow_schedule(now)
         measured = self.done / elapsed

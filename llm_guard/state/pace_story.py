@@ -102,11 +102,11 @@ class Story:
     def _phase_at(self, now: float, cold: bool) -> str:
         gate = self._gate
         if gate.shut_since is None:
-            if gate.paused(now):
+            if now < gate.paused_until:
                 return PAUSED
             if cold:
                 return COLD
-            if self._allowance.ready_at(now) > now:
+            if now < self._allowance.until and self._allowance.ready_at(now) > now:
                 return RATIONED
             return RAMPING if self._ramps(now) else STEADY
         if now < gate.exhausted_until:
@@ -123,9 +123,11 @@ class Story:
         """Slow start goes on, and somebody still waits for what it raises."""
         if not self._load.ramping:
             return False
+        if self._phase is RAMPING and now - self._since < ENOUGH:
+            return True
         wanted = now - self._load.wanted_at < ENOUGH
         if self._phase is RAMPING:
-            return wanted or self.since(now) < ENOUGH
+            return wanted
         return wanted or not (self._phase is STEADY and self._enough)
 
     def _change(self, now: float, phase: str, kind: Kind | None, by_hand: bool) -> None:

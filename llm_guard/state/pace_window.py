@@ -40,7 +40,8 @@ class Window:
 
     def accepted(self, before: int) -> None:
         """A call was answered that had started beside `before` others."""
-        self.held = max(self.held, before + 1)
+        if before >= self.held:
+            self.held = before + 1
 
     def grow(self, now: float) -> None:
         """A success, while the window was what held calls back."""

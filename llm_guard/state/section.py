@@ -31,15 +31,18 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         self.afterwards: deque[Callable[[], object]] = deque()
         self._parked: dict[clock.Waiter, None] = {}  # of those who wait outside
 
+    #: Whether this very thread is inside, as Condition asks it.
+    is_mine: Callable[[], bool] = _thread.RLock._is_owned  # type: ignore[attr-defined]
+
     def checked(self) -> Self:
         """Itself; raises `InTheMidst` where this thread is inside already."""
-        if self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
+        if self.is_mine():
             raise InTheMidst
         return self
 
     def catch_up(self) -> None:
         """Does what was left for later, once this thread is out. What comes while it does stays for the next."""
-        if self.later and not self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
+        if self.later and not self.is_mine():
             with self:
                 for _ in range(len(self.later)):
                     follow = self.later.popleft()()
@@ -48,7 +51,7 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
 
     def follow_up(self) -> None:
         """Calls, outside, what is left to be done after changes."""
-        while self.afterwards and not self._is_owned():  # type: ignore[attr-defined]  # as Condition asks it
+        while self.afterwards and not self.is_mine():
             try:
                 follow = self.afterwards.popleft()
             except IndexError:  # another thread was quicker

@@ -37,8 +37,13 @@ class Tally:
 class Window(Protocol):
     """A sliding window. Not thread-safe: its owner's lock guards it."""
 
-    def add(self, now: float, *, bad: bool, slow: bool) -> None:
-        """Counts one vote, cast at `now`."""
+    calls: int
+    failures: int
+    slow: int
+
+    def add(self, now: float, bad: bool, slow: bool) -> None:
+        """Counts one vote, cast at `now`, and brings the totals up to date: `calls` votes in the window, of which
+        `failures` were bad and `slow` slow."""
 
     def tally(self, now: float) -> Tally:
         """What the window holds at `now`."""
@@ -50,27 +55,30 @@ class Window(Protocol):
 class LastCalls:
     """The last `size` votes, however old."""
 
-    __slots__ = ("_failures", "_slow", "_votes")
+    __slots__ = ("_size", "_votes", "calls", "failures", "slow")
 
     def __init__(self, size: int) -> None:
-        self._votes: deque[tuple[bool, bool]] = deque(maxlen=size)
+        self._size = size
+        self._votes: deque[tuple[bool, bool]] = deque()
         self.clear()
 
-    def add(self, now: float, *, bad: bool, slow: bool) -> None:
-        if len(self._votes) == self._votes.maxlen:
-            oldest_bad, oldest_slow = self._votes[0]
-            self._failures -= oldest_bad
-            self._slow -= oldest_slow
+    def add(self, now: float, bad: bool, slow: bool) -> None:
         self._votes.append((bad, slow))
-        self._failures += bad
-        self._slow += slow
+        self.failures += bad
+        self.slow += slow
+        if self.calls < self._size:
+            self.calls += 1
+        else:
+            oldest_bad, oldest_slow = self._votes.popleft()
+            self.failures -= oldest_bad
+            self.slow -= oldest_slow
 
     def tally(self, now: float) -> Tally:
-        return Tally(len(self._votes), self._failures, self._slow)
+        return Tally(self.calls, self.failures, self.slow)
 
     def clear(self) -> None:
         self._votes.clear()
-        self._failures = self._slow = 0
+        self.calls = self.failures = self.slow = 0
 
 
 class LastSeconds:
@@ -82,14 +90,14 @@ class LastSeconds:
 
     SLICES = 100
 
-    __slots__ = ("_calls", "_failures", "_slices", "_slow", "_width")
+    __slots__ = ("_slices", "_width", "calls", "failures", "slow")
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / self.SLICES
         self._slices: deque[list[int]] = deque()  # each: its number, calls, failures, slow; the oldest first
         self.clear()
 
-    def add(self, now: float, *, bad: bool, slow: bool) -> None:
+    def add(self, now: float, bad: bool, slow: bool) -> None:
         number = self._forget_old(now)
         if not self._slices or self._slices[-1][0] < number:
             self._slices.append([number, 0, 0, 0])
@@ -97,26 +105,26 @@ class LastSeconds:
         newest[1] += 1
         newest[2] += bad
         newest[3] += slow
-        self._calls += 1
-        self._failures += bad
-        self._slow += slow
+        self.calls += 1
+        self.failures += bad
+        self.slow += slow
 
     def tally(self, now: float) -> Tally:
         self._forget_old(now)
-        return Tally(self._calls, self._failures, self._slow)
+        return Tally(self.calls, self.failures, self.slow)
 
     def clear(self) -> None:
         self._slices.clear()
-        self._calls = self._failures = self._slow = 0
+        self.calls = self.failures = self.slow = 0
 
     def _forget_old(self, now: float) -> int:
         """Drops the slices that have left the window; returns the number of the present one."""
         number = math.floor(now / self._width)
         while self._slices and self._slices[0][0] <= number - self.SLICES:
             _, calls, failures, slow = self._slices.popleft()
-            self._calls -= calls
-            self._failures -= failures
-            self._slow -= slow
+            self.calls -= calls
+            self.failures -= failures
+            self.slow -= slow
         return number
 
 
@@ -146,12 +154,13 @@ class Ballot:
         else:
             raise ConfigError("window", window, "not given beside window_seconds")
 
-    def cast(self, now: float, *, good: bool, seconds: float) -> bool:
+    def cast(self, now: float, good: bool, seconds: float) -> bool:
         """Counts a vote; True when they are now too bad."""
-        self._window.add(now, bad=not good, slow=self.is_slow(seconds))
-        tally = self._window.tally(now)
-        return tally.calls >= self._min_calls and (tally.failure_rate >= self._failure_rate
-                                                   or tally.slow_rate >= self.slow_rate)
+        window = self._window
+        window.add(now, not good, self._slow_call is not None and seconds > self._slow_call)
+        calls = window.calls
+        return calls >= self._min_calls and (window.failures / calls >= self._failure_rate
+                                             or window.slow / calls >= self.slow_rate)
 
     def is_slow(self, seconds: float) -> bool:
         """Whether a call that took so long is slow."""

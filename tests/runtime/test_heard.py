@@ -26,6 +26,10 @@ def answer(status: int = 200, **headers: str) -> requests.Response:
     return response
 
 
+class Unknown(str):
+    """What is not known at a glance to tell nothing of the server, so that it is read."""
+
+
 LEFT = answer(x_ratelimit_remaining_requests="3", x_ratelimit_reset_requests="20s")
 
 
@@ -54,7 +58,7 @@ def test_it_comes_from_the_call_in_progress_of_that_very_attempt(timed: bool) ->
         in_progress = call.in_progress()
         assert in_progress is not None
         in_progress.heard = heard.pop(0)
-        return "a text"
+        return Unknown("a text")
 
     guarded = retry(timeout(5)(ask) if timed else ask)
     with VirtualClock(), pytest.MonkeyPatch.context() as patch:

@@ -106,7 +106,9 @@ class Crowd:
     def enter(self, name: str, *gates: Gate, give_up_at: float = FOREVER, cut_off: CutOff | None = None,
               **request: Any) -> None:
         """Has a thread called `name` enter, and lets it go as far as it can."""
-        mine = self.requests[name] = Request(gates, **request)
+        mine = self.requests[name] = Request(gates)
+        for fact, value in request.items():
+            setattr(mine, fact, value)
 
         def run() -> None:
             end: object = None
