@@ -14,7 +14,9 @@ from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
+from llm_guard.state.circuit_state import CLOSED, HALF_OPEN
 from llm_guard.state.gate import Ending, Request
+from llm_guard.state.pace_words import seconds
 
 if TYPE_CHECKING:
     from llm_guard.state.circuit import Circuit, CircuitPermit, CircuitSnapshot
@@ -27,6 +29,7 @@ class Breaker(Policy):
     """See `breaker`. It is a gate too, over a circuit."""
 
     name = "breaker"
+    changes = True
     outlives = False
 
     def __init__(self, circuit: Callable[[], Circuit], classify: Classify | None) -> None:
@@ -35,6 +38,7 @@ class Breaker(Policy):
         self.circuit = circuit()
         self._classify = classify
         self._told = "closed"
+        self._by_hand = False  # the change that is still to be told
 
     def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
         guarded = super().__call__(function)
@@ -48,18 +52,23 @@ class Breaker(Policy):
     def open(self) -> None:
         """Opens the circuit by hand, for as long as its own opening would last."""
         self.circuit.force_open(clock.current().now())
+        self._by_hand = True
         door.changed(self)
 
     def close(self) -> None:
         """Closes it by hand, and forgets its votes."""
         self.circuit.force_closed(clock.current().now())
+        self._by_hand = True
         door.changed(self)
 
-    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
+    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str, str] | None:
+        if self.circuit.state_at(now)[0] == self._told:
+            return None
         with door.locked():
-            state = self.circuit.snapshot(now).state
-            told, self._told = self._told, state
-        return None if told == state else (told, state)
+            found = self.circuit.snapshot(now)
+            told, self._told = self._told, found.state
+            by_hand, self._by_hand = self._by_hand, False
+        return None if told == found.state else (told, found.state, _why(found, by_hand))
 
     def statistics(self) -> CircuitSnapshot:
         with door.locked():
@@ -92,6 +101,16 @@ class Breaker(Policy):
 
     def __repr__(self) -> str:
         return f"breaker({self.circuit.name})"
+
+
+def _why(circuit: CircuitSnapshot, by_hand: bool) -> str:
+    if circuit.state == HALF_OPEN:
+        return "trials find out if it may close"
+    if circuit.state == CLOSED:
+        return "closed by hand" if by_hand else "its trials succeeded"
+    slow = f" and {circuit.slow_rate:.0%} were slow" if circuit.slow_rate else ""
+    what = "opened by hand" if by_hand else f"of {circuit.calls} calls {circuit.failure_rate:.0%} failed{slow}"
+    return f"{what}; no call for {seconds(circuit.open_in)}"
 
 
 @overload

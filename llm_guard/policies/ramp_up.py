@@ -67,6 +67,7 @@ class RampUp(Policy):
     """See `ramp_up`."""
 
     name = "ramp_up"
+    changes = True
     live = ("ceiling", "cost_ceiling")
 
     def __init__(self, pace: Callable[..., Pace], start: float | None, ceiling: float | None, key: Key | None,
@@ -173,14 +174,14 @@ class RampUp(Policy):
         _ask_again(gates)
         self._say(key, news, RESUMED if len(gates) > 1 else None)
 
-    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str] | None:
+    def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str, str] | None:
+        gate = self._gate.known(keys[self._gate]) if isinstance(self._gate, Keyed) else self._gate
+        if gate is None or gate.pace.story.state == gate.told:  # the end of the attempt has brought it up to date
+            return None
         with door.locked():
-            gate = self._gate.known(keys[self._gate]) if isinstance(self._gate, Keyed) else self._gate
-            if gate is None:
-                return None
-            state = gate.pace.snapshot(now).state
+            state, why = gate.pace.story.state, gate.pace.story.why
             told, gate.told = gate.told, state
-        return None if told == state else (told, state)
+        return None if told == state else (told, state, why)
 
     def news(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[int, str] | None:
         if not isinstance(self._gate, Keyed):

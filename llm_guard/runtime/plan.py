@@ -36,12 +36,12 @@ class Plan:
     """
 
     __slots__ = ("all_gates", "asks", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines",
-                 "call_gates", "call_timeouts", "classify", "counts", "estimates", "fallback", "has_retry", "in_order",
+                 "call_gates", "call_timeouts", "changing", "classify", "counts", "estimates", "fallback", "has_retry",
                  "is_empty", "is_paced", "is_simple", "joined", "max_wait", "paces", "patience", "plain", "policies",
                  "rule", "simple_gates", "tellers", "timeouts")
 
     def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
-        self.in_order = tuple(policies)
+        self.changing = [policy for policy in policies if policy.changes]  # those whose states are told
         self.policies = frozenset(policies)
         self.classify = classify
         self.call_gates: list[Gate | Keyed[Any]] = []

@@ -14,7 +14,7 @@ from typing import Any
 from llm_guard import call, clock, events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.errors import Cancelled, Rejected, Saturated
-from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Outcome
+from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Kind, Outcome
 from llm_guard.runtime import reading
 from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly, run_on_worker
 from llm_guard.runtime.door import door
@@ -32,8 +32,8 @@ class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_heard", "_held", "_keys", "_listeners", "_max_wait", "_name", "_nested", "_owner",
-                 "_patience", "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
+                 "_first_came", "_function", "_heard", "_held", "_keys", "_max_wait", "_name", "_nested", "_number",
+                 "_owner", "_patience", "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None) -> None:
@@ -41,7 +41,6 @@ class Run:
         self._keys = keys
         self._function = function
         self._name = name
-        self._listeners = listeners
         self._time = clock.current()
         above = self._above = call.in_progress()
         self._nested = above is not None and above.owner is not None
@@ -57,7 +56,10 @@ class Run:
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits: Permits | None = None  # what is held for the whole call
         self._heard: object = None  # the last response that a connection received in the last attempt
-        self._watched = bool(listeners or events.everywhere)
+        self._watched = events.to_be_told(listeners)
+        if self._watched:
+            self._number = events.next_call()
+            self._first_came = self._time.now()
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         """The instants by which the call must end, and the seconds that an attempt may take."""
@@ -129,6 +131,8 @@ class Run:
         finally:
             if self._call_permits is not None:
                 self._call_permits.end(replace(ending, seconds=self._ran_for))
+            if self._watched:
+                self._tell_call(ending)
         if error is None:
             return value
         if self._attempts > 1:
@@ -161,7 +165,8 @@ class Run:
                 door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
         except Rejected as rejected:
             if self._watched:
-                self._tell(events.CallRejected, policy=rejected.policy, retry_after=rejected.retry_after)
+                rejected_at = self._time.now()
+                self._tell(events.CallRejected, rejected_at, rejected.policy, rejected.retry_after, rejected_at - now)
             if again:
                 return None
             raise
@@ -185,7 +190,7 @@ class Run:
         try:
             close_quietly(before)
             if self._watched:
-                self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
+                self._tell(events.AttemptStarted, started, self._attempts, started - self._came)
             value = self._run_function(started, permits)
         except BaseException as raised:
             error = raised
@@ -276,7 +281,7 @@ class Run:
         if now + wait >= self._deadline:
             return None
         if self._watched:
-            self._tell(events.RetryScheduled, attempt=self._attempts, kind=outcome.kind, wait=wait)
+            self._tell(events.RetryScheduled, now, self._attempts, outcome.kind, wait)
         return wait
 
     def _sleep(self, seconds: float) -> None:
@@ -296,21 +301,28 @@ class Run:
     def _tell_end(self, ending: Ending, now: float) -> None:
         """Of an attempt that ended: to those who listen, and what changed by it, in the log too."""
         if self._watched:
-            self._tell(events.AttemptEnded, attempt=self._attempts, kind=ending.outcome.kind, seconds=ending.seconds,
-                       hint=ending.outcome.hint)
-            self._tell_changes()
+            outcome = ending.outcome
+            self._tell(events.AttemptEnded, now, self._attempts, outcome.kind, ending.seconds, outcome.hint,
+                       None if ending.error is None or outcome.kind is Kind.SUCCESS else _named(ending.error),
+                       outcome.output_tokens, outcome.total_tokens)
+            self._tell_changes(now)
         tell_news(self._plan, self._name, now, self._keys or {})
 
-    def _tell(self, event: type[events.Event], **facts: Any) -> None:
-        told = event(self._time.now(), self._name, **facts)
-        self._listeners.tell(told)
-        events.everywhere.tell(told)
+    def _tell_call(self, ending: Ending) -> None:
+        """Of the whole call, whose last attempt ended so."""
+        now = self._time.now()
+        self._tell(events.CallEnded, now, self._attempts, ending.outcome.kind if self._attempts else None,
+                   now - self._first_came)
 
-    def _tell_changes(self) -> None:
-        for policy in self._plan.in_order:
-            change = policy.change(self._time.now(), self._keys or {})
+    def _tell(self, kind: type[events.Event], at: float, *facts: Any) -> None:
+        for listeners in self._watched:
+            listeners.tell_of(kind, self._number, at, self._name, *facts)
+
+    def _tell_changes(self, now: float) -> None:
+        for policy in self._plan.changing:
+            change = policy.change(now, self._keys or {})
             if change is not None:
-                self._tell(events.StateChanged, policy=policy.name, before=change[0], after=change[1])
+                self._tell(events.StateChanged, now, policy.name, *change)
 
 
 def tell_news(plan: Plan, name: str, now: float, keys: dict[Asks, Hashable]) -> None:
@@ -319,3 +331,7 @@ def tell_news(plan: Plan, name: str, now: float, keys: dict[Asks, Hashable]) -> 
         news = policy.news(now, keys)
         if news is not None:
             events.log(news[0], name, news[1])
+
+
+def _named(error: type[BaseException]) -> str:
+    return error.__qualname__ if error.__module__ == "builtins" else f"{error.__module__}.{error.__qualname__}"

@@ -79,7 +79,7 @@ class Stack:
         above = call.in_progress()
         plan = self._plan
         if (above is None and plan.is_simple and chosen is options.NONE and not streams
-                and not (listeners.told or events.everywhere.told)):
+                and not (listeners.heard or events.everywhere.heard)):
             return express.carry(plan, function, label, args, kwargs, listeners)
         if above is not None and above.active and not above.held.isdisjoint(plan.policies):
             plan = self._plan_without(above.held & plan.policies)

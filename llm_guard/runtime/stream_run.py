@@ -29,10 +29,12 @@ class StreamRun(Run):
     the attempt and for the call. The stream tells of its end in here: `read`, `ending`, `end`.
     """
 
-    __slots__ = ("_began", "_by_attempt", "_by_call", "_fixed", "_last", "_permits", "_with_stream")
+    __slots__ = ("_began", "_by_attempt", "_by_call", "_fixed", "_goes_on", "_last", "_permits", "_with_stream")
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         now = self._began = self._time.now()
+        self._permits: Permits | None = None
+        self._goes_on = False  # the call, as a stream: somebody is to be told of its end
         by_call, by_attempt, cooperative = self._bounds(options)
         self._by_call = _tightest(by_call, self._plan.call_timeouts)
         self._by_attempt = _tightest(by_attempt, self._plan.attempt_timeouts)
@@ -45,14 +47,14 @@ class StreamRun(Run):
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
         started = self._time.now()
-        self._permits: Permits | None = permits
+        self._permits = permits
         self._with_stream: Permits | None = None
         self._last = NO_VERDICT
         stream: Stream[Any] | None = None
         try:
             close_quietly(before)
             if self._watched:
-                self._tell(events.AttemptStarted, attempt=self._attempts, waited=started - self._came)
+                self._tell(events.AttemptStarted, started, self._attempts, started - self._came)
             time = StreamTime(self._began, started, self._by_call, self._by_attempt)
             stream = self._stream(time, permits)
         finally:
@@ -63,7 +65,7 @@ class StreamRun(Run):
                 self._last = Ending(SUCCESS, time.took, self._timeout, first_item=time.first_item)
                 self._with_stream, self._call_permits = self._call_permits, None
                 if self._watched:
-                    self._tell(events.FirstItem, attempt=self._attempts, seconds=time.first_item)
+                    self._tell(events.FirstItem, self._time.now(), self._attempts, time.first_item)
         except Refused as refused:
             return refused.value, None, self._last
         except Exception as error:
@@ -109,6 +111,8 @@ class StreamRun(Run):
         if self._with_stream is not None:
             self._with_stream.end(replace(ending, seconds=self._ran_for))
         self._tell_end(ending, self._ended)
+        if self._goes_on:
+            self._tell_call(ending)
 
     def end_later(self, ending: Ending) -> None:
         permits, self._permits = self._permits, None
@@ -116,7 +120,18 @@ class StreamRun(Run):
             return
         if self._with_stream is not None:
             self._with_stream.end_later(replace(ending, seconds=self._ran_for + ending.seconds))
-        permits.end_later(ending, lambda: self._tell_end(ending, self._time.now()))
+        permits.end_later(ending, lambda: self._tell_late(ending))
+
+    def _tell_late(self, ending: Ending) -> None:
+        self._tell_end(ending, self._time.now())
+        if self._goes_on:
+            self._tell_call(ending)
+
+    def _tell_call(self, ending: Ending) -> None:
+        if self._permits is None:
+            super()._tell_call(ending)
+        else:
+            self._goes_on = True
 
 
 def _tightest(totals: Sequence[float], timeouts: Sequence[Timed]) -> Bounds:

@@ -204,18 +204,18 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
     @property
     def state(self) -> str:
         """One of circuitbreaker's words: "closed", "open", "half_open"."""
-        return self._state_at(clock.current().now())[0]
+        return self.state_at(clock.current().now())[0]
 
     @property
     def open_remaining(self) -> int:
         """Seconds until trials are let in, rounded up; 0 unless open."""
-        return math.ceil(self._state_at(clock.current().now())[1])
+        return math.ceil(self.state_at(clock.current().now())[1])
 
     @property
     def open_until(self) -> datetime:
         """When trials are let in (aware, UTC); the present unless open."""
         time = clock.current()
-        return datetime.fromtimestamp(time.wall() + self._state_at(time.now())[1], UTC)
+        return datetime.fromtimestamp(time.wall() + self.state_at(time.now())[1], UTC)
 
     @property
     def failure_count(self) -> int:

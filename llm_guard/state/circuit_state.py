@@ -227,7 +227,7 @@ class CircuitState:
         self._running = []
         self._succeeded = self._succeeded_slowly = 0
 
-    def _state_at(self, now: float) -> tuple[str, float]:
+    def state_at(self, now: float) -> tuple[str, float]:
         """The state, and the seconds for which it stays open. Changes nothing and needs no lock: one reading."""
         until = self._open_until
         if until is None:
@@ -235,7 +235,7 @@ class CircuitState:
         return (OPEN, until - now) if now < until else (HALF_OPEN, 0.0)
 
     def _look(self, now: float) -> CircuitSnapshot:
-        state, open_in = self._state_at(now)
+        state, open_in = self.state_at(now)
         tally = self._tally(now)
         return CircuitSnapshot(state, tally.failure_rate, tally.slow_rate, tally.calls, open_in,
                                len(self._running_at(now)))

@@ -15,6 +15,7 @@ from llm_guard import events
 from llm_guard.events import (
     AttemptEnded,
     AttemptStarted,
+    CallEnded,
     CallRejected,
     Event,
     Listeners,
@@ -30,6 +31,7 @@ EACH = [
     RetryScheduled(1.0, "ask", attempt=1, kind=Kind.FAILURE, wait=0.25),
     CallRejected(1.0, "ask", policy="bounded", retry_after=None),
     StateChanged(1.0, "ask", policy="breaker", before="closed", after="open"),
+    CallEnded(1.0, "ask", call=7, attempts=2, kind=None, seconds=9.0),
 ]
 
 
@@ -90,6 +92,56 @@ def test_a_listener_that_raises_is_logged_without_its_message_and_dropped(caplog
     assert caplog.records[0].name == "llm_guard"
     assert "KeyError" in caplog.text
     assert "prompt" not in caplog.text
+
+
+def test_takers_are_told_of_their_kinds_only_with_the_facts_as_they_are() -> None:
+    taken: list[tuple[object, ...]] = []
+    listeners = Listeners()
+    off = listeners.add_takers({CallEnded: lambda *facts: taken.append(facts),
+                                AttemptStarted: lambda *facts: taken.append(facts)})
+    told: list[Event] = []
+    listeners.add(told.append)
+    for event in EACH:
+        listeners.tell(event)
+    listeners.tell_of(AttemptStarted, 9, 2.0, "ask", 1, 0.0)
+    off()
+    listeners.tell(EACH[1])
+    assert taken == [(0, 1.0, "ask", 1, 0.5), (7, 1.0, "ask", 2, None, 9.0), (9, 2.0, "ask", 1, 0.0)]
+    assert told == [*EACH, AttemptStarted(2.0, "ask", attempt=1, waited=0.0), EACH[1]]
+    assert [event.call for event in told] == [0] * 6 + [7, 9, 0]
+
+
+def test_no_event_is_made_where_only_takers_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(*facts: object, **named: object) -> None:
+        raise AssertionError("it was made")
+
+    monkeypatch.setattr(AttemptStarted, "__init__", made)
+    taken: list[object] = []
+    listeners = Listeners()
+    listeners.add_takers({AttemptStarted: lambda *facts: taken.append(facts)})
+    listeners.tell_of(AttemptStarted, 9, 2.0, "ask", 1, 0.0)
+    assert taken == [(9, 2.0, "ask", 1, 0.0)]
+
+
+def test_takers_one_of_which_raises_are_all_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    taken: list[object] = []
+
+    def broken(*facts: object) -> None:
+        raise KeyError("a prompt that nobody may see")
+
+    listeners = Listeners()
+    listeners.add_takers({CallEnded: broken, AttemptStarted: lambda *facts: taken.append(facts)})
+    with caplog.at_level(logging.DEBUG, "llm_guard"):
+        for event in EACH[::-1]:
+            listeners.tell(event)
+    assert not taken
+    assert not listeners
+    assert [record.getMessage() for record in caplog.records] == ["a listener raised KeyError and is dropped"]
+
+
+def test_numbers_of_calls_are_drawn_once_each() -> None:
+    drawn = [events.next_call() for _ in range(100)]
+    assert drawn == sorted(set(drawn))
 
 
 def test_an_interrupt_in_a_listener_is_not_swallowed() -> None:

@@ -486,11 +486,12 @@ def test_a_stream_is_told_of_in_order(time: VirtualClock) -> None:
     name = ask.__qualname__
     assert seen == [
         events.AttemptStarted(0.0, name, attempt=1, waited=0.0),
-        events.AttemptEnded(3.0, name, attempt=1, kind=Kind.FAILURE, seconds=3.0, hint=None),
+        events.AttemptEnded(3.0, name, attempt=1, kind=Kind.FAILURE, seconds=3.0, hint=None, error="scripted.Ended"),
         events.RetryScheduled(3.0, name, attempt=1, kind=Kind.FAILURE, wait=1.0),
         events.AttemptStarted(4.0, name, attempt=2, waited=0.0),
         events.FirstItem(6.0, name, attempt=2, seconds=2.0),
         events.AttemptEnded(27.0, name, attempt=2, kind=Kind.SUCCESS, seconds=3.0, hint=None),
+        events.CallEnded(27.0, name, attempts=2, kind=Kind.SUCCESS, seconds=27.0),
     ]
 
 
@@ -503,8 +504,9 @@ def test_the_end_of_a_dropped_stream_is_told_by_whoever_comes_next(timed: bool, 
     ask()
     time.sleep(1)
     ask.statistics()
-    assert [type(event) for event in seen] == [events.AttemptStarted, events.FirstItem, events.AttemptEnded]
-    assert seen[-1] == events.AttemptEnded(seen[-1].at, ask.__qualname__, attempt=1, kind=Kind.SUCCESS, seconds=2.0,
+    assert [type(event) for event in seen] == [events.AttemptStarted, events.FirstItem, events.AttemptEnded,
+                                               events.CallEnded]
+    assert seen[2] == events.AttemptEnded(seen[2].at, ask.__qualname__, attempt=1, kind=Kind.SUCCESS, seconds=2.0,
                                            hint=None)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +14,16 @@ from scripted import Server, Task, call_all, read
 
 from llm_guard import bounded, breaker, events, ramp_up, retry, timeout
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.events import AttemptEnded, AttemptStarted, CallRejected, Event, RetryScheduled, StateChanged
+from llm_guard.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallRejected,
+    Event,
+    FirstItem,
+    RetryScheduled,
+    StateChanged,
+)
 from llm_guard.outcome import Kind
 from llm_guard.runtime.guarded import Guarded
 
@@ -41,13 +52,14 @@ def test_a_call_is_told_in_order() -> None:
     assert isinstance(end, AttemptEnded)
     assert seen == [
         AttemptStarted(0.0, name, attempt=1, waited=0.0),
-        AttemptEnded(1.0, name, attempt=1, kind=Kind.FAILURE, seconds=1.0, hint=None),
+        AttemptEnded(1.0, name, attempt=1, kind=Kind.FAILURE, seconds=1.0, hint=None, error="scripted.Ended"),
         RetryScheduled(1.0, name, attempt=1, kind=Kind.FAILURE, wait=2.0),
         AttemptStarted(3.0, name, attempt=2, waited=0.0),
-        AttemptEnded(4.0, name, attempt=2, kind=Kind.LIMITED, seconds=1.0, hint=4.0),
+        AttemptEnded(4.0, name, attempt=2, kind=Kind.LIMITED, seconds=1.0, hint=4.0, error="scripted.Ended"),
         hinted,
         AttemptStarted(last, name, attempt=3, waited=0.0),
         AttemptEnded(last + 1, name, attempt=3, kind=Kind.SUCCESS, seconds=end.seconds, hint=None),
+        CallEnded(last + 1, name, attempts=3, kind=Kind.SUCCESS, seconds=last + 1),
     ]
     assert end.seconds == pytest.approx(1.0)
 
@@ -79,16 +91,127 @@ def test_state_changes_are_told_once_each(everywhere: list[Event]) -> None:
         assert all(change.before != change.after for change in changes)
 
 
-@pytest.mark.parametrize("kind", [AttemptStarted, AttemptEnded, RetryScheduled, CallRejected, StateChanged])
+@pytest.mark.parametrize("kind", [AttemptStarted, AttemptEnded, RetryScheduled, CallRejected, CallEnded,
+                                  StateChanged])
 def test_events_are_frozen_and_have_no_place_for_payload(kind: type[Event]) -> None:
     allowed = {"at", "function", "attempt", "waited", "kind", "seconds", "hint", "wait", "policy", "retry_after",
-               "before", "after"}
+               "before", "after", "why", "call", "attempts", "error", "output_tokens", "total_tokens"}
     fields = {field.name for field in dataclasses.fields(kind)}
     assert fields <= allowed
-    event = kind(*range(len(fields)))
+    event = kind(*range(len(fields) - 1), call=1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.at = 1.0  # type: ignore[misc]
     assert not hasattr(event, "__dict__")
+
+
+def test_all_events_of_a_call_have_its_number_and_no_other_call_has_it(everywhere: list[Event]) -> None:
+    server = Server(Kind.FAILURE, then=Kind.SUCCESS)
+    inner = retry(classify=read)(lambda: server())
+    outer = retry(lambda: inner())
+    with VirtualClock():
+        outer()
+        inner()
+    numbers = {number: [type(event) for event in everywhere if event.call == number]
+               for number in {event.call for event in everywhere}}
+    once = [AttemptStarted, AttemptEnded, CallEnded]
+    assert list(numbers.values()) == [once, [AttemptStarted, AttemptEnded, RetryScheduled, *once], once]
+    assert min(numbers) > 0
+
+
+def test_a_call_that_never_started_ends_without_a_kind(everywhere: list[Event]) -> None:
+    limit = bounded(1, max_wait=2)
+    ask = limit(lambda: time.sleep(9))
+    with VirtualClock() as time:
+        Task(ask)
+        Task(ask).ended()
+        assert everywhere[-2:] == [CallRejected(2.0, ask.__qualname__, policy="bounded", retry_after=None),
+                                   CallEnded(2.0, ask.__qualname__, attempts=0, kind=None, seconds=2.0)]
+        assert isinstance(everywhere[-2], CallRejected)
+        assert everywhere[-2].waited == 2.0
+        time.sleep(20)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError], ids=lambda raised: raised.__name__)
+def test_whatever_ends_a_call_its_end_is_told_once(raised: type[BaseException], everywhere: list[Event]) -> None:
+    def ask() -> None:
+        raise raised("a secret prompt")
+
+    guarded = bounded(1)(ask)
+    with VirtualClock(), pytest.raises(raised):
+        guarded()
+    ended, call = everywhere[1:]
+    assert isinstance(ended, AttemptEnded)
+    assert ended.error == raised.__name__
+    assert isinstance(call, CallEnded)
+    assert call.kind is ended.kind
+
+
+@pytest.mark.parametrize("end", ["exhausted", "closed", "dropped", "raises"])
+def test_the_call_of_a_stream_ends_with_the_stream(end: str, everywhere: list[Event]) -> None:
+    @bounded(1)
+    def ask() -> Iterator[str]:
+        yield "a"
+        time.sleep(3)
+        if end == "raises":
+            raise ValueError
+        yield "b"
+
+    with VirtualClock() as time:
+        items = ask()
+        assert [type(event) for event in everywhere] == [AttemptStarted, FirstItem]
+        time.sleep(1)
+        if end == "closed":
+            items.close()
+        elif end == "dropped":
+            del items
+            ask.statistics()
+        else:
+            with suppress(ValueError):
+                list(items)
+    assert [type(event) for event in everywhere[2:]] == [AttemptEnded, CallEnded]
+    called = everywhere[-1]
+    assert isinstance(called, CallEnded)
+    assert called.kind is (Kind.FAILURE if end == "raises" else Kind.SUCCESS)
+    assert called.seconds == (1.0 if end in ("closed", "dropped") else 4.0)
+
+
+def test_a_stream_that_never_came_is_told_of_once(everywhere: list[Event]) -> None:
+    @bounded(1)
+    def ask() -> Iterator[str]:
+        raise ValueError
+        yield "a"
+
+    with VirtualClock(), pytest.raises(ValueError):  # noqa: PT011 - it has no words
+        ask()
+    assert [type(event) for event in everywhere] == [AttemptStarted, AttemptEnded, CallEnded]
+
+
+def test_the_tokens_of_an_answer_are_told(everywhere: list[Event]) -> None:
+    answer = {"choices": [{"message": {"content": "4"}}], "usage": {"prompt_tokens": 7, "completion_tokens": 2,
+                                                                     "total_tokens": 9}}
+    with VirtualClock():
+        ramp_up(lambda: answer)()
+    ended = everywhere[1]
+    assert isinstance(ended, AttemptEnded)
+    assert (ended.output_tokens, ended.total_tokens) == (2, 9)
+
+
+def test_a_change_says_why(everywhere: list[Event]) -> None:
+    server = Server(*[Kind.FAILURE] * 4)
+    votes = breaker(window=4, min_calls=4, open_for=8, classify=read)
+    ask = votes(lambda item: server(item))
+    with VirtualClock() as time:
+        call_all(ask, range(4), threads=1)
+        time.sleep(20)
+        ask("again")
+        votes.open()
+        time.sleep(20)
+        ask("again")
+    changes = [(event.before, event.after, event.why) for event in everywhere if isinstance(event, StateChanged)]
+    opened, closed = changes
+    assert opened[:2] == ("closed", "open")
+    assert re.fullmatch(r"of 4 calls 100% failed; no call for [\d.]+ s", opened[2])
+    assert closed == ("open", "closed", "its trials succeeded")
 
 
 def test_a_listener_is_taken_off_again() -> None:
@@ -101,7 +224,7 @@ def test_a_listener_is_taken_off_again() -> None:
         take_off()
         take_off()
         ask()
-    assert len(seen) == count == 2
+    assert len(seen) == count == 3
 
 
 def test_bound_methods_share_their_functions_listeners() -> None:
@@ -113,7 +236,7 @@ def test_bound_methods_share_their_functions_listeners() -> None:
     Client.ask.on_event(seen.append)
     with VirtualClock():
         Client().ask()
-    assert [event.function for event in seen] == [Client.ask.__qualname__] * 2
+    assert [event.function for event in seen] == [Client.ask.__qualname__] * 3
 
 
 def test_a_listener_that_raises_is_logged_and_dropped_and_the_call_goes_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -131,7 +254,7 @@ def test_a_listener_that_raises_is_logged_and_dropped_and_the_call_goes_on(caplo
     with VirtualClock(), caplog.at_level(logging.DEBUG):
         assert ask() == ask() == "answer"
     assert len(calls) == 1
-    assert len(seen) == 4
+    assert len(seen) == 6
     assert len(caplog.records) == 1
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text
