@@ -17,23 +17,31 @@ from llm_guard.outcome import SUCCESS
 from llm_guard.runtime import options
 from llm_guard.runtime.door import door
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.runner import Run, tell_news
+from llm_guard.runtime.runner import Run
+from llm_guard.runtime.telling import Telling, tell_news
 from llm_guard.state.gate import Ending, Request
 
 
-def carry(plan: Plan, function: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any],
-          listeners: events.Listeners) -> Any:
-    """One call of `function` that is not part of another: returns what it returns, or raises what ended it."""
+def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: str, args: tuple[Any, ...],
+          kwargs: dict[str, Any], listeners: events.Listeners) -> Any:
+    """One call of `function`, for which `may` said yes: returns what it returns, or raises what ended it."""
     gates = plan.simple_gates
     request = Request(gates, plan.patience)
-    mine = Call(FOREVER, None, plan.policies, request)
     now = clock.current().now
-    value: Any = None
-    error: BaseException | None = None
     if gates and not door.try_enter(request, now):
         return Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners).go()
+    mine = Call(FOREVER, None, plan.policies, request)
+    value: Any = None
+    error: BaseException | None = None
+    telling: Telling | None = None
+    started = now()
     try:
-        started = now()
+        if above is not None:
+            mine.cut_off = above.cut_off
+            above.attempts += 1
+        if listeners.heard or events.everywhere.heard:
+            telling = Telling(events.to_be_told(listeners), label, started)
+            telling.tell(events.AttemptStarted, started, 1, 0.0)
         token = call.begin(mine)
         try:
             value = function(*args, **kwargs)
@@ -41,16 +49,31 @@ def carry(plan: Plan, function: Callable[..., Any], label: str, args: tuple[Any,
             mine.active = False  # its context may outlive it
             call.end(token)
         if plan.classify is None and mine.heard is None and type(value) in plan.plain:
-            if gates:
+            if gates or telling is not None:
                 ended = now()
-                door.leave_whole(request, Ending(SUCCESS, ended - started, None, None, plan.is_paced), now)
+                ending = Ending(SUCCESS, ended - started, None, None, plan.is_paced)
+                if gates:
+                    door.leave_whole(request, ending, now)
+                if telling is not None:
+                    telling.attempt_ended(ended, 1, ending, plan, _NO_KEYS)
+                    telling.call_ended(ended, 1, ending)
                 if plan.tellers:
-                    tell_news(plan, label, ended, {})
+                    tell_news(plan, label, ended, _NO_KEYS)
             return value
     except BaseException as raised:
         error = raised
-    run = Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners)
+    run = Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners, telling=telling)
     try:
         return run.go_on(request, started, value, error, mine.heard)
     finally:
         error = None  # its traceback holds this frame
+
+
+def may(plan: Plan, above: Call | None) -> bool:
+    """Whether a call under `above` may go this way: not where that has a deadline, or holds a policy."""
+    return plan.is_simple and (above is None or (
+        above.deadline == FOREVER and above.owner is None and not above.held
+        and not (above.cut_off is not None and above.cut_off.is_cut)))
+
+
+_NO_KEYS: dict[Any, Any] = {}

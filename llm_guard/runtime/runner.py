@@ -14,13 +14,14 @@ from typing import Any
 from llm_guard import call, clock, events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.errors import Cancelled, Rejected, Saturated
-from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Kind, Outcome
+from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Outcome
 from llm_guard.runtime import reading
 from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly, run_on_worker
 from llm_guard.runtime.door import door
 from llm_guard.runtime.keys import Asks
 from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
+from llm_guard.runtime.telling import Telling, tell_news
 from llm_guard.state.gate import Ending, Request
 from llm_guard.state.tries import Tries
 
@@ -32,11 +33,12 @@ class Run:
     """One guarded call."""
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_first_came", "_function", "_heard", "_held", "_keys", "_max_wait", "_name", "_nested", "_number",
-                 "_owner", "_patience", "_plan", "_ran_for", "_time", "_timeout", "_tries", "_watched")
+                 "_function", "_heard", "_held", "_keys", "_max_wait", "_name", "_nested",
+                 "_owner", "_patience", "_plan", "_ran_for", "_telling", "_time", "_timeout", "_tries")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
-                 listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None) -> None:
+                 listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
+                 telling: Telling | None = None) -> None:
         self._plan = plan
         self._keys = keys
         self._function = function
@@ -56,10 +58,9 @@ class Run:
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits: Permits | None = None  # what is held for the whole call
         self._heard: object = None  # the last response that a connection received in the last attempt
-        self._watched = events.to_be_told(listeners)
-        if self._watched:
-            self._number = events.next_call()
-            self._first_came = self._time.now()
+        self._telling = telling
+        if telling is None and (listening := events.to_be_told(listeners)):
+            self._telling = Telling(listening, name, self._time.now())
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         """The instants by which the call must end, and the seconds that an attempt may take."""
@@ -97,8 +98,6 @@ class Run:
     def go_on(self, request: Request, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
         """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
         self._attempts = 1
-        if self._above is not None:
-            self._above.attempts += 1
         self._came, self._heard = started, heard
         permits = Permits(request, list(zip(request.gates, request.permits, strict=False)))
         try:
@@ -131,8 +130,7 @@ class Run:
         finally:
             if self._call_permits is not None:
                 self._call_permits.end(replace(ending, seconds=self._ran_for))
-            if self._watched:
-                self._tell_call(ending)
+            self._tell_call(ending)
         if error is None:
             return value
         if self._attempts > 1:
@@ -164,9 +162,10 @@ class Run:
             if request.gates:
                 door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
         except Rejected as rejected:
-            if self._watched:
+            if self._telling is not None:
                 rejected_at = self._time.now()
-                self._tell(events.CallRejected, rejected_at, rejected.policy, rejected.retry_after, rejected_at - now)
+                self._telling.tell(events.CallRejected, rejected_at, rejected.policy, rejected.retry_after,
+                                   rejected_at - now)
             if again:
                 return None
             raise
@@ -189,8 +188,8 @@ class Run:
         error: BaseException | None = None
         try:
             close_quietly(before)
-            if self._watched:
-                self._tell(events.AttemptStarted, started, self._attempts, started - self._came)
+            if self._telling is not None:
+                self._telling.tell(events.AttemptStarted, started, self._attempts, started - self._came)
             value = self._run_function(started, permits)
         except BaseException as raised:
             error = raised
@@ -215,7 +214,7 @@ class Run:
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
                             bool(self._plan.paces))
             permits.end(ending)
-            if self._watched or self._plan.tellers:
+            if self._telling is not None or self._plan.tellers:
                 self._tell_end(ending, self._ended)
         try:
             return value, error, ending
@@ -280,8 +279,8 @@ class Run:
             wait = min(wait, self._tries.patience())
         if now + wait >= self._deadline:
             return None
-        if self._watched:
-            self._tell(events.RetryScheduled, now, self._attempts, outcome.kind, wait)
+        if self._telling is not None:
+            self._telling.tell(events.RetryScheduled, now, self._attempts, outcome.kind, wait)
         return wait
 
     def _sleep(self, seconds: float) -> None:
@@ -300,38 +299,12 @@ class Run:
 
     def _tell_end(self, ending: Ending, now: float) -> None:
         """Of an attempt that ended: to those who listen, and what changed by it, in the log too."""
-        if self._watched:
-            outcome = ending.outcome
-            self._tell(events.AttemptEnded, now, self._attempts, outcome.kind, ending.seconds, outcome.hint,
-                       None if ending.error is None or outcome.kind is Kind.SUCCESS else _named(ending.error),
-                       outcome.output_tokens, outcome.total_tokens)
-            self._tell_changes(now)
-        tell_news(self._plan, self._name, now, self._keys or {})
+        keys = self._keys or {}
+        if self._telling is not None:
+            self._telling.attempt_ended(now, self._attempts, ending, self._plan, keys)
+        tell_news(self._plan, self._name, now, keys)
 
     def _tell_call(self, ending: Ending) -> None:
         """Of the whole call, whose last attempt ended so."""
-        now = self._time.now()
-        self._tell(events.CallEnded, now, self._attempts, ending.outcome.kind if self._attempts else None,
-                   now - self._first_came)
-
-    def _tell(self, kind: type[events.Event], at: float, *facts: Any) -> None:
-        for listeners in self._watched:
-            listeners.tell_of(kind, self._number, at, self._name, *facts)
-
-    def _tell_changes(self, now: float) -> None:
-        for policy in self._plan.changing:
-            change = policy.change(now, self._keys or {})
-            if change is not None:
-                self._tell(events.StateChanged, now, policy.name, *change)
-
-
-def tell_news(plan: Plan, name: str, now: float, keys: dict[Asks, Hashable]) -> None:
-    """What changed by an attempt that ended at `now`, in the log."""
-    for policy in plan.tellers:
-        news = policy.news(now, keys)
-        if news is not None:
-            events.log(news[0], name, news[1])
-
-
-def _named(error: type[BaseException]) -> str:
-    return error.__qualname__ if error.__module__ == "builtins" else f"{error.__module__}.{error.__qualname__}"
+        if self._telling is not None:
+            self._telling.call_ended(self._time.now(), self._attempts, ending)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from llm_guard import call, checks, clock, events
+from llm_guard import call, checks, clock
 from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listeners
 from llm_guard.runtime import express, options, switch
@@ -78,9 +78,8 @@ class Stack:
         """Runs one call, whose keys `readers` find. A policy that this very call already holds is passed through."""
         above = call.in_progress()
         plan = self._plan
-        if (above is None and plan.is_simple and chosen is options.NONE and not streams
-                and not (listeners.heard or events.everywhere.heard)):
-            return express.carry(plan, function, label, args, kwargs, listeners)
+        if chosen is options.NONE and not streams and express.may(plan, above):
+            return express.carry(plan, above, function, label, args, kwargs, listeners)
         if above is not None and above.active and not above.held.isdisjoint(plan.policies):
             plan = self._plan_without(above.held & plan.policies)
             if plan.is_empty and chosen is options.NONE:

@@ -53,8 +53,8 @@ class StreamRun(Run):
         stream: Stream[Any] | None = None
         try:
             close_quietly(before)
-            if self._watched:
-                self._tell(events.AttemptStarted, started, self._attempts, started - self._came)
+            if self._telling is not None:
+                self._telling.tell(events.AttemptStarted, started, self._attempts, started - self._came)
             time = StreamTime(self._began, started, self._by_call, self._by_attempt)
             stream = self._stream(time, permits)
         finally:
@@ -64,8 +64,8 @@ class StreamRun(Run):
             if stream.begin():
                 self._last = Ending(SUCCESS, time.took, self._timeout, first_item=time.first_item)
                 self._with_stream, self._call_permits = self._call_permits, None
-                if self._watched:
-                    self._tell(events.FirstItem, self._time.now(), self._attempts, time.first_item)
+                if self._telling is not None:
+                    self._telling.tell(events.FirstItem, self._time.now(), self._attempts, time.first_item)
         except Refused as refused:
             return refused.value, None, self._last
         except Exception as error:
