@@ -2,7 +2,7 @@
 
 Such a call needs no more than its permits, its place as the call in progress, and a look at what came back. Whatever is
 out of the ordinary, before the attempt or after it, is the runner's, which takes the call over as it stands. What may
-go this way is known beforehand (`Plan.is_simple`): no bounds in time, nothing held for the whole call, no keys.
+go this way is known beforehand (`Plan.is_simple`): nothing that is held for the whole call, no keys, no deadline.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 from llm_guard import call, clock, events
-from llm_guard.call import FOREVER, Call
+from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.outcome import SUCCESS
 from llm_guard.runtime import options
+from llm_guard.runtime.attempt import OnItsOwn, Permits, run_on_worker
 from llm_guard.runtime.door import door
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.runner import Run
@@ -34,6 +35,8 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
     value: Any = None
     error: BaseException | None = None
     telling: Telling | None = None
+    permits: Permits | None = None
+    limit: float | None = None
     started = now()
     try:
         if above is not None:
@@ -44,14 +47,21 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             telling.tell(events.AttemptStarted, started, 1, 0.0)
         token = call.begin(mine)
         try:
-            value = function(*args, **kwargs)
+            if plan.timeouts:
+                limit = min([timed.bounds.total for timed in plan.timeouts])
+                permits = Permits(request, list(zip(gates, request.permits, strict=True)))
+                value = _in_time(function, args, kwargs, mine, started + limit, limit, permits, plan)
+            else:
+                try:
+                    value = function(*args, **kwargs)
+                finally:
+                    mine.active = False  # its context may outlive it
         finally:
-            mine.active = False  # its context may outlive it
             call.end(token)
         if plan.classify is None and mine.heard is None and type(value) in plan.plain:
             if gates or telling is not None:
                 ended = now()
-                ending = Ending(SUCCESS, ended - started, None, None, plan.is_paced)
+                ending = Ending(SUCCESS, ended - started, limit, None, plan.is_paced)
                 if gates:
                     door.leave_whole(request, ending, now)
                 if telling is not None:
@@ -62,11 +72,31 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             return value
     except BaseException as raised:
         error = raised
-    run = Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners, telling=telling)
+    run = Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners, telling=telling, came=started)
+    if permits is None:
+        permits = Permits(request, list(zip(gates, request.permits, strict=True)))
     try:
-        return run.go_on(request, started, value, error, mine.heard)
+        return run.go_on(permits, started, value, error, mine.heard)
     finally:
         error = None  # its traceback holds this frame
+
+
+def _in_time(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], mine: Call, until: float,
+             seconds: float, permits: Permits, plan: Plan) -> Any:
+    """Runs it on a worker, for so many seconds: to the instant `until`."""
+    mine.deadline = until
+    cut_off = mine.cut_off = CutOff(mine.cut_off, until)
+
+    def bare() -> Any:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            mine.active = False  # not before: its caller may have gone
+
+    try:
+        return run_on_worker(bare, seconds, OnItsOwn(cut_off, (permits,), plan.timeouts))
+    finally:
+        cut_off.close()
 
 
 def may(plan: Plan, above: Call | None) -> bool:

@@ -80,7 +80,7 @@ class Plan:
         self.plain = reading.COUNTED_PLAIN if self.counts else reading.PLAIN
         rule = None if self.rule is None else self.rule()
         self.patience = None if rule is None else rule.max_refusal_wait
-        self.is_simple = not (self.is_empty or self.call_gates or self.bounds_time or self.asks or self.fallback
+        self.is_simple = not (self.is_empty or self.call_gates or self.call_deadlines or self.asks or self.fallback
                               or (rule is not None and rule.budget is not None))
         self.simple_gates: tuple[Gate, ...] = tuple(self.attempt_gates) if self.is_simple else ()  # type: ignore[arg-type]  # no families
 

@@ -38,7 +38,7 @@ class Run:
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
-                 telling: Telling | None = None) -> None:
+                 telling: Telling | None = None, came: float | None = None) -> None:
         self._plan = plan
         self._keys = keys
         self._function = function
@@ -49,7 +49,7 @@ class Run:
         self._owner = above.owner if above is not None and above.owner is not None else object()
         self._held = plan.policies if above is None or not above.active else above.held | plan.policies
         self._cut_off = None if above is None else above.cut_off
-        self._bound_in_time(FOREVER if above is None else above.deadline, options)
+        self._bound_in_time(FOREVER if above is None else above.deadline, options, came)
         self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
         self._tries = self._begin_tries(options)
         self._patience = None if self._tries is None else self._tries.patience()  # at first
@@ -62,12 +62,13 @@ class Run:
         if telling is None and (listening := events.to_be_told(listeners)):
             self._telling = Telling(listening, name, self._time.now())
 
-    def _bound_in_time(self, deadline: float, options: Options) -> None:
-        """The instants by which the call must end, and the seconds that an attempt may take."""
+    def _bound_in_time(self, deadline: float, options: Options, came: float | None) -> None:
+        """The instants by which the call must end, and the seconds that an attempt may take. `came`: the instant at
+        which the call came (None: now)."""
         if not self._plan.bounds_time and options is NONE:
             self._attempt_limit, self._timeout, self._deadline = FOREVER, None, deadline
             return
-        now = self._time.now()
+        now = self._time.now() if came is None else came
         by_call, by_attempt, cooperative = self._bounds(options)
         self._attempt_limit = min(by_attempt, default=FOREVER)
         self._timeout = min([*by_call, *by_attempt], default=None)
@@ -95,11 +96,10 @@ class Run:
             rule = replace(rule, max_refusal_wait=options.max_refusal_wait)
         return Tries(rule, self._time.random, paced=bool(self._plan.paces))
 
-    def go_on(self, request: Request, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
+    def go_on(self, permits: Permits, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
         """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
         self._attempts = 1
         self._came, self._heard = started, heard
-        permits = Permits(request, list(zip(request.gates, request.permits, strict=False)))
         try:
             return self.go((permits, started, value, error))
         finally:

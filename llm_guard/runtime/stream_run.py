@@ -31,7 +31,7 @@ class StreamRun(Run):
 
     __slots__ = ("_began", "_by_attempt", "_by_call", "_fixed", "_goes_on", "_last", "_permits", "_with_stream")
 
-    def _bound_in_time(self, deadline: float, options: Options) -> None:
+    def _bound_in_time(self, deadline: float, options: Options, came: float | None) -> None:
         now = self._began = self._time.now()
         self._permits: Permits | None = None
         self._goes_on = False  # the call, as a stream: somebody is to be told of its end

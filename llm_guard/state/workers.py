@@ -63,8 +63,8 @@ class Job:
                 self.error = None  # else the traceback, which holds this frame, would hold itself
         return self.value
 
-    def run(self) -> None:
-        """In the worker: runs the function to its end."""
+    def run(self) -> clock.Waiter | None:
+        """In the worker: runs the function to its end. What is to be set then, where its caller still waits."""
         try:
             self.value = self._context.run(self._function)
         except BaseException as error:
@@ -73,10 +73,10 @@ class Job:
             self._over = True
             afterwards = self._afterwards
         if afterwards is None:
-            self._waiter.set()
-        else:
-            self.value = self.error = None
-            afterwards()
+            return self._waiter
+        self.value = self.error = None
+        afterwards()
+        return None
 
 
 class _Worker:
@@ -92,10 +92,12 @@ class _Worker:
     def loop(self, pool: Workers) -> None:
         while (job := self.job) is not None:
             self.job = None
-            job.run()
+            caller = job.run()
             del job  # an idle worker keeps nothing of its last call alive
             self.waiter = self._time.waiter()
             pool.put_idle(self)
+            if caller is not None:  # last of all: who is woken sooner finds the interpreter's lock taken by this thread
+                caller.set()
             try:
                 called = self.waiter.wait(IDLE)
             except BaseException:  # its clock is over
