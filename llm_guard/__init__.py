@@ -14,12 +14,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_guard.errors import CallTimeout, Cancelled, ConfigError, GuardError, QuotaExhausted, Rejected, Saturated
+from llm_guard.errors import (
+    CallTimeout,
+    Cancelled,
+    ConfigError,
+    GuardError,
+    QuotaExhausted,
+    Rejected,
+    Saturated,
+    Stopped,
+)
 from llm_guard.llm.signals import outcome_of
 from llm_guard.llm.usage import usage_of
 from llm_guard.mapping.executor import BlockingExecutor
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.mapping.result import Result
+from llm_guard.mapping.stopping import StopAfter, stop_after
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.policies.bounded import bounded
 from llm_guard.policies.breaker import breaker
@@ -57,6 +67,8 @@ __all__ = [
     "Result",
     "Saturated",
     "Stack",
+    "StopAfter",
+    "Stopped",
     "Stream",
     "bounded",
     "breaker",
@@ -69,6 +81,7 @@ __all__ = [
     "ramp_up",
     "retry",
     "stack",
+    "stop_after",
     "stream",
     "timeout",
 ]

@@ -103,7 +103,7 @@ def may(plan: Plan, above: Call | None) -> bool:
     """Whether a call under `above` may go this way: not where that has a deadline, or holds a policy."""
     return plan.is_simple and (above is None or (
         above.deadline == FOREVER and above.owner is None and not above.held
-        and not (above.cut_off is not None and above.cut_off.is_cut)))
+        and not (above.cut_off is not None and above.cut_off.waits.is_cut)))
 
 
 _NO_KEYS: dict[Any, Any] = {}

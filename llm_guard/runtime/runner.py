@@ -154,13 +154,14 @@ class Run:
         request = Request(gates, self._patience, self._keys, urgent=again)
         request.by_call, request.deadline = by_call, self._deadline
         request.owner, request.nested = self._owner, self._nested
-        if self._cut_off is not None and self._cut_off.is_cut:
+        cut_off = None if self._cut_off is None else self._cut_off.waits
+        if cut_off is not None and cut_off.is_cut:
             raise Cancelled("the call was given up before it could start")
         try:
             if now >= self._deadline:
                 raise Saturated("the deadline had passed before the call could start", policy="deadline")
             if request.gates:
-                door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
+                door.enter(request, give_up_at=give_up_at, cut_off=cut_off)
         except Rejected as rejected:
             if self._telling is not None:
                 rejected_at = self._time.now()
@@ -288,13 +289,14 @@ class Run:
         if self._cut_off is None:
             self._time.sleep(seconds)
             return
+        cut_off = self._cut_off.waits
         waiter = self._time.waiter()
-        self._cut_off.watch(waiter.set)
+        cut_off.watch(waiter.set)
         try:
             waiter.wait(seconds)
         finally:
-            self._cut_off.unwatch(waiter.set)
-        if self._cut_off.is_cut:
+            cut_off.unwatch(waiter.set)
+        if cut_off.is_cut:
             raise Cancelled("the call was given up while it waited between two attempts")
 
     def _tell_end(self, ending: Ending, now: float) -> None:

@@ -10,7 +10,16 @@ import threading
 import pytest
 
 from llm_guard import errors
-from llm_guard.errors import CallTimeout, Cancelled, ConfigError, GuardError, QuotaExhausted, Rejected, Saturated
+from llm_guard.errors import (
+    CallTimeout,
+    Cancelled,
+    ConfigError,
+    GuardError,
+    QuotaExhausted,
+    Rejected,
+    Saturated,
+    Stopped,
+)
 
 EACH = [
     GuardError("root"),
@@ -19,6 +28,7 @@ EACH = [
     Saturated("no room", policy="bounded"),
     QuotaExhausted("used up", policy="ramp_up", retry_after=60.0),
     CallTimeout("no answer within 20 s", seconds=20.0, still_running=True),
+    Stopped("enough", reason="failures", succeeded=5, failed=3, retry_after=2.0),
     Cancelled("given up"),
 ]
 
