@@ -25,6 +25,7 @@ class Finished(Generic[T, R]):
         self._next = 0
         self._awaited: clock.Waiter | None = None
         self._wanted = True
+        self.failure: BaseException | None = None  # of one that could not be recorded
 
     def put(self, result: Result[T, R]) -> None:
         with self._lock:
@@ -40,14 +41,23 @@ class Finished(Generic[T, R]):
         if waiter is not None:
             waiter.set()
 
+    def fail(self, error: BaseException) -> None:
+        """No further one will do: what is there is taken, then `take` comes back with None."""
+        with self._lock:
+            if self.failure is None:
+                self.failure = error
+            waiter, self._awaited = self._awaited, None
+        if waiter is not None:
+            waiter.set()
+
     def ready(self) -> bool:
         """Whether the next one is there."""
         return self._next in self._by_index if self._ordered else bool(self._in_turn)
 
     def take(self, cut_off: CutOff) -> Result[T, R] | None:
-        """The next one, as soon as it is there; None where `cut_off` is cut before."""
+        """The next one, as soon as it is there; None where `cut_off` is cut, or `fail` called, before."""
         with self._lock:
-            waiter = None if self.ready() else clock.current().waiter()
+            waiter = None if self.ready() or self.failure is not None else clock.current().waiter()
             self._awaited = waiter
         if waiter is not None:
             cut_off.watch(waiter.set)

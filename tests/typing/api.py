@@ -27,7 +27,7 @@ from llm_guard import (
 )
 from llm_guard.llm import Text, Usage, anthropic, huggingface, ollama, openai
 from llm_guard.llm.ready import Prompt
-from llm_guard.mapping.mapping import Mapping
+from llm_guard.mapping.iterator import Mapping
 from llm_guard.policies.bounded import Bounded, BoundedStatistics
 from llm_guard.policies.breaker import Breaker
 from llm_guard.policies.ramp_up import RampUp, RampUpStatistics
