@@ -31,7 +31,7 @@ class _LastResort(logging.StreamHandler[Any]):
 
 
 class Redirection:
-    """While it lasts, handlers that write to the standard streams do so through `write`.
+    """While it lasts, handlers that write to a terminal by the standard streams do so through `write`.
 
     Only streams are exchanged: levels, formats and filters stay, and so do handlers that come and go meanwhile. Two at
     once nest in any order.
@@ -42,7 +42,7 @@ class Redirection:
         self._last_resort = logging.lastResort
         for handler in _handlers():
             stream = handler.stream
-            if stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            if stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__) and stream.isatty():
                 above = _Above(stream, write)
                 handler.setStream(above)
                 self._streams.append((handler, above))

@@ -160,6 +160,6 @@ class Watch:
 
 def _reason(error: str | None, kind: Kind | None) -> str | None:
     """Why an item failed, whose last attempt ended as `kind`."""
-    if error is None or kind in (None, Kind.SUCCESS):
+    if error is None or kind in (None, Kind.SUCCESS, Kind.IGNORED):
         return error
     return f"{kind.value}: {error}"

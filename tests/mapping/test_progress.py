@@ -160,7 +160,7 @@ def test_failures_are_counted_by_outcome_and_class(time: VirtualClock) -> None:
     list(map_with_backpressure(guarded, range(9), on_error="return", progress=told.append))
     last = told[-1]
     assert (last.succeeded, last.failed, last.retries) == (3, 6, 3)
-    assert last.failures == {"failure: Ended": 3, "ignored: TypeError": 3}
+    assert last.failures == {"failure: Ended": 3, "TypeError": 3}
 
 
 def test_unguarded_failures_are_counted_by_class(time: VirtualClock) -> None:
