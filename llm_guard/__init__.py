@@ -19,6 +19,7 @@ from llm_guard.llm.signals import outcome_of
 from llm_guard.llm.usage import usage_of
 from llm_guard.mapping.executor import BlockingExecutor
 from llm_guard.mapping.mapping import map_with_backpressure
+from llm_guard.mapping.progress import Progress
 from llm_guard.mapping.result import Result
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.policies.bounded import bounded
@@ -52,6 +53,7 @@ __all__ = [
     "LeakyBucket",
     "Limiter",
     "Outcome",
+    "Progress",
     "QuotaExhausted",
     "Rejected",
     "Result",

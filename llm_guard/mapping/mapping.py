@@ -7,7 +7,9 @@ from typing import Any, Literal, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
+from llm_guard.mapping import progress_output
 from llm_guard.mapping.iterator import Mapping
+from llm_guard.mapping.progress_output import Show
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.task import left_open
 from llm_guard.runtime.guarded import Guarded
@@ -35,23 +37,27 @@ def _whole(result: Result[T, R]) -> Result[T, R]:
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["raise"] = ...,
-                          results: Literal[False] = ...) -> Mapping[T, R, R]: ...
+                          results: Literal[False] = ..., progress: Show = ...,
+                          total: int | None = ...) -> Mapping[T, R, R]: ...
 
 
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["return"],
-                          results: Literal[False] = ...) -> Mapping[T, R, R | Exception]: ...
+                          results: Literal[False] = ..., progress: Show = ...,
+                          total: int | None = ...) -> Mapping[T, R, R | Exception]: ...
 
 
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: OnError = ...,
-                          results: Literal[True]) -> Mapping[T, R, Result[T, R]]: ...
+                          results: Literal[True], progress: Show = ...,
+                          total: int | None = ...) -> Mapping[T, R, Result[T, R]]: ...
 
 
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = 32, ordered: bool = True,
-                          buffer: int | None = None, on_error: OnError = "raise", results: bool = False) -> Any:
+                          buffer: int | None = None, on_error: OnError = "raise", results: bool = False,
+                          progress: Show = False, total: int | None = None) -> Any:
     """Calls `function` with each of `items`, on `workers` threads; an iterator over what comes back.
 
     The input is taken lazily, in the thread that iterates, never more than `workers + buffer` items ahead of what was
@@ -64,6 +70,11 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     yields the error instead of a value. `results=True` yields `Result` objects. An exception of the input itself is
     raised at its place too. Ending early (an error, Ctrl-C, `close()`, dropping the iterator) begins nothing further,
     gives up what waits, and lets what is in flight end. Context variables of the caller reach the workers.
+
+    `progress=True` shows how far it is: a bar of tqdm in a terminal or a notebook, else (or without tqdm) a line each
+    10 s in the logger `llm_guard`. A function is told a `Progress` at most each 0.1 s, also while nothing ends, and
+    once at the end, in a thread of its own, before the mapping's end returns to the consumer; one that raises is logged
+    and told no more. `total`: how many items there are, where the input has no `len`.
     """
     checks.function("function", function)
     if isinstance(function, Guarded) and function.streams:
@@ -78,5 +89,7 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
         room = checks.whole("buffer", buffer, least=0)
     if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
         raise ConfigError("items", type(items).__name__, "an iterable")
+    progress_output.check(progress, total)
     return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room, raises=on_error == "raise",
-                   show=_whole if results else _value_or_error)
+                   show=_whole if results else _value_or_error,
+                   observer=progress_output.watch(progress, function, total))
