@@ -33,17 +33,21 @@ class Journal:
     `wait` is how many seconds to wait for another mapping that uses the journal; then `JournalBusy`. `version` stands
     for the function's code: a journal of another version is refused; by default it is a digest of the code. `codec`
     makes text or bytes of results and results of these (a pair of functions, or an object with `dumps` and `loads`);
-    by default results are JSON, and one that JSON would change is refused.
+    by default results are JSON, and one that JSON would change is refused. `note` is kept in the file for who reads it
+    (`Records.note`), and never compared.
     """
 
     def __init__(self, path: Path, *, batch: int = 100, wait: float = 0.0, version: str | None = None,
-                 codec: AnyCodec | None = None) -> None:
+                 codec: AnyCodec | None = None, note: str | None = None) -> None:
         self.path = _full(path)
         self.batch = checks.whole("batch", batch, least=1)
         self.wait = checks.number("wait", wait, least=0, unit="seconds")
         if version is not None and (not isinstance(version, str) or not version):
             raise ConfigError("version", version, "a str that is not empty, or None")
         self.version = version
+        if note is not None and not isinstance(note, str):
+            raise ConfigError("note", note, "a str, or None")
+        self.note = note
         self._codec = kept_by(codec)
 
     @staticmethod
@@ -80,7 +84,8 @@ class Journal:
         else:
             self._compare(dict(connection.execute("SELECT name, value FROM facts")), facts)
         connection.execute("DELETE FROM facts WHERE name = 'total'")
-        connection.executemany("INSERT OR REPLACE INTO facts VALUES(?, ?)", [*facts.items(), ("holder", os.getpid())])
+        told = [*facts.items(), ("holder", os.getpid()), *([] if self.note is None else [("note", self.note)])]
+        connection.executemany("INSERT OR REPLACE INTO facts VALUES(?, ?)", told)
         connection.execute("COMMIT")
 
     def _compare(self, found: dict[str, Any], facts: dict[str, object]) -> None:

@@ -98,6 +98,12 @@ class Recording(Generic[T, R]):
             return None
         return Result(index, item, self._value(row, index), None, row.attempts, row.seconds)
 
+    def look(self, index: int, item: T) -> Result[T, R] | None:
+        """As `recall`, for one who only reads: the item is not going to be called."""
+        found = self.recall(index, item)
+        self._known.pop(index, None)
+        return found
+
     def _occurrence(self, mark: bytes) -> int:
         try:
             return self._occurrences.next(mark)

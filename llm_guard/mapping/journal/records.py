@@ -39,7 +39,7 @@ class Records(Iterator[Record]):
     """An iterator over the records, in order of their index; reads a few hundred at a time.
 
     `function` and `version` are those of the function that was mapped; `counts` tells how many records there are of
-    each kind, as it is now; `total` how many items the input had, or None where the last run did not come to its end.
+    each kind, as it is now; `note` is that of the journal; `total` how many items the input had, or None where the last run did not come to its end.
     To be closed (`with`), or read to its end.
     """
 
@@ -59,6 +59,7 @@ class Records(Iterator[Record]):
             raise JournalError(f"was written with the codec {facts.get('codec')}, not {codec.name}", path=path)
         self.function: str = facts.get("function", "")
         self.version: str = facts.get("version", "")
+        self.note: str | None = facts.get("note")
         self.total: int | None = facts.get("total")
         self._rows = self._read()
 
