@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
 from _thread import allocate_lock
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -73,8 +73,8 @@ class Interrupts:
                                                 "off"), "llm-guard says")
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(ValueError):  # only the main thread may handle signals
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import command, environment, invoke, lines_of, process, write_lines
+from commands import calls_of, command, environment, invoke, lines_of, process, write_lines
 
 from llm_guard.cli.exits import Exit
 from llm_guard.testing.cold_server import ColdServer, cold_server
@@ -24,11 +22,6 @@ pytestmark = pytest.mark.real
 def server() -> Iterator[ColdServer]:
     with cold_server("E", speed=50) as server:
         yield server
-
-
-def _calls(server: ColdServer) -> int:
-    with urllib.request.urlopen(server.url + "/stats") as answer:
-        return int(json.load(answer)["attempts"])
 
 
 def _prompts(path: Path, *prompts: str) -> Path:
@@ -44,23 +37,23 @@ def test_the_same_command_again_makes_the_output_anew_without_a_call(server: Col
     arguments = ("run", source, "-o", out, "--url", server.url, "--model", "m")
     first = invoke(*arguments)
     assert first.exit_code == Exit.ANSWERED, first.output
-    before, calls = out.read_text(), _calls(server)
+    before, calls = out.read_text(), calls_of(server)
     out.unlink()
     assert invoke(*arguments).exit_code == Exit.ANSWERED
     assert out.read_text() == before
     assert invoke(*arguments).exit_code == Exit.ANSWERED  # and over its own output
-    assert _calls(server) == calls
+    assert calls_of(server) == calls
 
 
 def test_answers_are_known_by_what_was_asked_so_the_input_may_change(server: ColdServer, tmp_path: Path) -> None:
     source, out = _prompts(tmp_path / "in.jsonl", "a", "b", "b", "c"), tmp_path / "out.jsonl"
     arguments = ("run", source, "-o", out, "--url", server.url, "--model", "m")
     assert invoke(*arguments).exit_code == Exit.ANSWERED
-    calls = _calls(server)
+    calls = calls_of(server)
     _prompts(source, "new", "c", "b", "b", "a")
     assert invoke(*arguments).exit_code == Exit.ANSWERED
     assert _answers(out) == ["echo: new", "echo: c", "echo: b", "echo: b", "echo: a"]
-    assert _calls(server) == calls + 1
+    assert calls_of(server) == calls + 1
 
 
 def test_rows_with_an_error_are_asked_again(server: ColdServer, tmp_path: Path) -> None:
@@ -68,11 +61,11 @@ def test_rows_with_an_error_are_asked_again(server: ColdServer, tmp_path: Path) 
     source.write_text('{"prompt": "a"}\nnothing\n{"prompt": "c"}\n')
     arguments = ("run", source, "-o", out, "--url", server.url, "--model", "m", "--keep-going")
     assert invoke(*arguments).exit_code == Exit.FAILED_ITEMS
-    calls = _calls(server)
+    calls = calls_of(server)
     source.write_text('{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}\n')
     assert invoke(*arguments).exit_code == Exit.ANSWERED
     assert _answers(out) == ["echo: a", "echo: b", "echo: c"]
-    assert _calls(server) == calls + 1
+    assert calls_of(server) == calls + 1
 
 
 @pytest.mark.parametrize(("options", "says"), [
@@ -109,9 +102,9 @@ def test_an_output_of_another_run_is_left_alone_though_there_is_a_journal(server
     assert ran.exit_code == Exit.FILES
     assert f"{other} exists, and is not the output of" in ran.stderr
     assert other.read_text() == "mine"
-    calls = _calls(server)
+    calls = calls_of(server)
     assert invoke(*arguments, other, "--force").exit_code == Exit.ANSWERED
-    assert (_answers(other), _calls(server)) == (["echo: a"], calls)
+    assert (_answers(other), calls_of(server)) == (["echo: a"], calls)
 
 
 def test_output_and_journal_may_move_together(server: ColdServer, tmp_path: Path) -> None:
@@ -120,9 +113,9 @@ def test_output_and_journal_may_move_together(server: ColdServer, tmp_path: Path
     arguments = ["run", source, "--url", server.url, "--model", "m", "-o"]
     assert invoke(*arguments, tmp_path / "old" / "out.jsonl").exit_code == Exit.ANSWERED
     (tmp_path / "old").rename(tmp_path / "new")
-    calls = _calls(server)
+    calls = calls_of(server)
     assert invoke(*arguments, tmp_path / "new" / "out.jsonl").exit_code == Exit.ANSWERED
-    assert _calls(server) == calls
+    assert calls_of(server) == calls
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text("a text that is no journal" * 50), Path.mkdir],
@@ -135,7 +128,7 @@ def test_what_is_no_journal_is_named_and_left_alone(server: ColdServer, tmp_path
     assert ran.exit_code == Exit.FILES
     assert str(path) in ran.stderr
     assert sorted(tmp_path.rglob("*")) == before
-    assert _calls(server) == 0
+    assert calls_of(server) == 0
 
 
 def test_a_journal_that_cannot_be_made_is_told_before_anything_is_sent(server: ColdServer, tmp_path: Path) -> None:
@@ -143,7 +136,7 @@ def test_a_journal_that_cannot_be_made_is_told_before_anything_is_sent(server: C
                  "m", "--journal", "/proc/journal")
     assert ran.exit_code == Exit.FILES
     assert "/proc/journal" in ran.stderr
-    assert _calls(server) == 0
+    assert calls_of(server) == 0
 
 
 def test_a_disk_that_is_full_loses_nothing(server: ColdServer, tmp_path: Path) -> None:
@@ -160,11 +153,11 @@ def test_a_disk_that_is_full_loses_nothing(server: ColdServer, tmp_path: Path) -
     assert str(tmp_path).encode() in full.stderr
     assert b"Traceback" not in full.stderr
     assert not out.exists()
-    calls = _calls(server)
+    calls = calls_of(server)
     assert invoke(*arguments).exit_code == Exit.ANSWERED
     assert _answers(out) == [f"echo: {'p' * 2000}{n}" for n in range(150)]
     # Those that were recorded were not asked again: all but one batch, and what was in flight.
-    assert _calls(server) - calls < 150
+    assert calls_of(server) - calls < 150
 
 
 def test_a_second_run_with_the_same_journal_is_refused_while_the_first_goes_on(server: ColdServer,
@@ -197,4 +190,4 @@ def test_killed_at_any_moment_and_run_again_each_item_is_there_once(server: Cold
     last = invoke(*arguments)
     assert last.exit_code == Exit.ANSWERED, last.output
     assert [(row["index"], row["answer"]) for row in lines_of(out)] == [(n, f"echo: {n}") for n in range(count)]
-    assert _calls(server) <= count + kills * (workers + 100)
+    assert calls_of(server) <= count + kills * (workers + 100)

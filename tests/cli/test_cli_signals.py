@@ -1,4 +1,4 @@
-"""Ctrl-C once and twice, SIGTERM, and other early ends: what was answered is in the output, and the rest comes later."""
+"""Ctrl-C once and twice, SIGTERM, other early ends: what was answered is in the output, the rest comes later."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import command, environment, invoke, lines_of, write_lines
+from commands import calls_of, command, environment, invoke, lines_of, write_lines
 
 from llm_guard.cli.exits import Exit
 from llm_guard.testing.cold_server import cold_server
@@ -59,14 +59,13 @@ def test_the_first_lets_what_is_in_flight_end_and_the_same_command_goes_on(tmp_p
         rows = lines_of(out)
         assert 0 < len(rows) < 60
         assert [row["answer"] for row in rows] == [f"echo: {row['index']}" for row in rows]  # and none with an error
-        calls = server.stats()["attempts"]
-        assert isinstance(calls, int)
+        calls = calls_of(server)
         assert calls == len(rows)
     with cold_server("E", speed=50) as server:  # another port: the same model may have moved
         arguments[5] = server.url
         assert invoke(*arguments).exit_code == Exit.ANSWERED
         assert [row["answer"] for row in lines_of(out)] == [f"echo: {n}" for n in range(60)]
-        assert server.stats()["attempts"] == 60 - calls
+        assert calls_of(server) == 60 - calls
 
 
 def test_the_second_cuts_off_what_is_in_flight(tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ def test_the_second_cuts_off_what_is_in_flight(tmp_path: Path) -> None:
 
         def act(running: subprocess.Popen[str]) -> None:
             _wait_for(running, " to m")
-            while not server.stats()["attempts"]:
+            while not calls_of(server):
                 pass
             running.send_signal(signal.SIGINT)
             _wait_for(running, "what is in flight")

@@ -39,7 +39,8 @@ class Records(Iterator[Record]):
     """An iterator over the records, in order of their index; reads a few hundred at a time.
 
     `function` and `version` are those of the function that was mapped; `counts` tells how many records there are of
-    each kind, as it is now; `note` is that of the journal; `total` how many items the input had, or None where the last run did not come to its end.
+    each kind, as it is now; `total` how many items the input had, or None where the last run did not come to its end.
+    `note` is the journal's.
     To be closed (`with`), or read to its end.
     """
 
