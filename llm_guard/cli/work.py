@@ -60,7 +60,8 @@ class Work:
                 output = Output(settings.out or "", settings.writer())
                 try:
                     with Interrupts(answers.stop, self._screen.say) as interrupts:
-                        reach(self._asked.call.request("").url, settings.server_wait, self._screen.say)
+                        reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
+                              lambda: interrupts.code is not None)
                         why = self._write(answers, under, output)
                     ended = self._ended(under, interrupts, refused, why)
                     answers.close()  # which lets go of the journal
