@@ -14,6 +14,7 @@ from llm_guard.mapping.journal.files import furnish, is_new, opened, readable, t
 from llm_guard.mapping.journal.lock import Lock
 from llm_guard.mapping.journal.recording import Recording
 from llm_guard.mapping.journal.records import Records
+from llm_guard.mapping.journal.table import Table
 from llm_guard.mapping.journal.version import function_name, function_version
 from llm_guard.runtime.guarded import Guarded
 
@@ -66,8 +67,9 @@ class Journal:
                 connections.append(reads := readable(self.path))
                 bare: Any = function
                 classify = bare.stack.classify if isinstance(bare, Guarded) else None
-                return Recording(self.path, writes, reads, lock.connection, codec=self._codec, key=key,
-                                 batch=self.batch, classify=classify)
+                table = Table(self.path, writes, lock.connection, keyed=key is not None)
+                return Recording(self.path, table, reads, codec=self._codec, key=key, batch=self.batch,
+                                 classify=classify)
         except BaseException:
             for connection in reversed(connections):
                 connection.close()

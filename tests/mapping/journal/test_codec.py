@@ -8,7 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_guard import ConfigError
@@ -18,7 +18,7 @@ from llm_guard.mapping.journal.codec import Json, Own, Unfit, kept_by
 
 ANY_TEXT = st.text(st.characters(codec=None))  # halves of surrogate pairs too
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-                    | ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=10)
+                    | ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=6)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -32,6 +32,7 @@ def same(one: Any, other: Any) -> bool:
     return repr(one) == repr(other)  # so that -0.0 is not 0.0
 
 
+@settings(max_examples=100)
 @given(JSON)
 def test_what_is_json_comes_back_as_it_was(value: Any) -> None:
     assert same(Json().loads(*Json().dumps(value)), value)
