@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from llm_guard import checks
 from llm_guard.errors import ConfigError, JournalError
 from llm_guard.mapping.journal.codec import Codec, kept_by
-from llm_guard.mapping.journal.files import furnish, is_new, opened, readable, translated
+from llm_guard.mapping.journal.files import furnish, is_new, look, opened, readable, translated
 from llm_guard.mapping.journal.lock import Lock
 from llm_guard.mapping.journal.recording import Recording
 from llm_guard.mapping.journal.records import Records
@@ -58,6 +58,8 @@ class Journal:
             checks.function("key", key, "a function of an item")
         facts = {"function": function_name(function), "version": self.version or function_version(function),
                  "keyed": int(key is not None), "codec": self._codec.name}
+        with translated(self.path):
+            look(self.path)
         lock = Lock(self.path, self.wait)
         connections = [lock.connection]
         try:
