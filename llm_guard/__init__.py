@@ -24,6 +24,7 @@ from llm_guard.errors import (
     QuotaExhausted,
     Rejected,
     Saturated,
+    Stopped,
 )
 from llm_guard.llm.signals import outcome_of
 from llm_guard.llm.text import Text, text_as_json, text_from_json
@@ -32,6 +33,7 @@ from llm_guard.mapping.executor import BlockingExecutor
 from llm_guard.mapping.journal.codec import Form, know_form
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.mapping.result import Result
+from llm_guard.mapping.stopping import StopAfter, stop_after
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.policies.bounded import bounded
 from llm_guard.policies.breaker import breaker
@@ -73,6 +75,8 @@ __all__ = [
     "Result",
     "Saturated",
     "Stack",
+    "StopAfter",
+    "Stopped",
     "Stream",
     "bounded",
     "breaker",
@@ -85,6 +89,7 @@ __all__ = [
     "ramp_up",
     "retry",
     "stack",
+    "stop_after",
     "stream",
     "timeout",
 ]

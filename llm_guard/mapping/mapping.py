@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
 from llm_guard.mapping.iterator import Mapping
 from llm_guard.mapping.result import Result
+from llm_guard.mapping.stopping import StopAfter
 from llm_guard.mapping.task import left_open
 from llm_guard.runtime.guarded import Guarded
 
@@ -29,10 +30,6 @@ ROOM_IN_ORDER, ROOM = 8, 1
 OnError = Literal["raise", "return"]
 
 
-def _value_or_error(result: Result[T, R]) -> R | BaseException | None:
-    return result.value if result.error is None else result.error
-
-
 def _whole(result: Result[T, R]) -> Result[T, R]:
     return result
 
@@ -40,29 +37,31 @@ def _whole(result: Result[T, R]) -> Result[T, R]:
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["raise"] = ...,
-                          results: Literal[False] = ...,
-                          journal: Path | Journal | None = ...,
+                          results: Literal[False] = ..., stop_after: StopAfter | None = ...,
+                          partition_by: Callable[[T], Hashable] | None = ..., journal: Path | Journal | None = ...,
                           key: Callable[[T], Key] | None = ...) -> Mapping[T, R, R]: ...
 
 
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["return"],
-                          results: Literal[False] = ...,
-                          journal: Path | Journal | None = ...,
+                          results: Literal[False] = ..., stop_after: StopAfter | None = ...,
+                          partition_by: Callable[[T], Hashable] | None = ..., journal: Path | Journal | None = ...,
                           key: Callable[[T], Key] | None = ...) -> Mapping[T, R, R | Exception]: ...
 
 
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: OnError = ...,
-                          results: Literal[True],
-                          journal: Path | Journal | None = ...,
+                          results: Literal[True], stop_after: StopAfter | None = ...,
+                          partition_by: Callable[[T], Hashable] | None = ..., journal: Path | Journal | None = ...,
                           key: Callable[[T], Key] | None = ...) -> Mapping[T, R, Result[T, R]]: ...
 
 
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = 32, ordered: bool = True,
                           buffer: int | None = None, on_error: OnError = "raise", results: bool = False,
+                          stop_after: StopAfter | None = None,
+                          partition_by: Callable[[T], Hashable] | None = None,
                           journal: Path | Journal | None = None, key: Callable[[T], Key] | None = None) -> Any:
     """Calls `function` with each of `items`, on `workers` threads; an iterator over what comes back.
 
@@ -75,7 +74,12 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     `on_error`: "raise" raises an item's error at its place, after the results before it, and ends the mapping; "return"
     yields the error instead of a value. `results=True` yields `Result` objects. An exception of the input itself is
     raised at its place too. Ending early (an error, Ctrl-C, `close()`, dropping the iterator) begins nothing further,
-    gives up what waits, and lets what is in flight end. Context variables of the caller reach the workers.
+    gives up what waits, and lets what is in flight end; a second Ctrl-C cuts that off too. Context variables of the
+    caller reach the workers.
+
+    `partition_by` tells an item's key: items of one key are called one after another, in the order of the input.
+    `stop_after=stop_after(failures=100)` stops when so many have failed; where the account's quota is exhausted the
+    mapping stops in any case. Then no further item begins, what has ended is yielded, and `Stopped` is raised.
 
     `journal`: a file, or a `Journal`, in which each result is recorded before it is yielded. A further run yields what
     is recorded and calls only what is missing or failed. `key` tells by what an item is known, as a str, an int, bytes,
@@ -93,6 +97,10 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     room = (ROOM_IN_ORDER if ordered else ROOM) * workers
     if buffer is not None:
         room = checks.whole("buffer", buffer, least=0)
+    if stop_after is not None and not isinstance(stop_after, StopAfter):
+        raise ConfigError("stop_after", stop_after, "stop_after(failures=..., failure_rate=...), or None")
+    if partition_by is not None:
+        checks.function("partition_by", partition_by)
     if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
         raise ConfigError("items", type(items).__name__, "an iterable")
     if journal is None and key is not None:
@@ -100,7 +108,8 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     recorder = None if journal is None else _recorder(function, journal, key)
     try:
         return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room,
-                       raises=on_error == "raise", show=_whole if results else _value_or_error, recorder=recorder)
+                       raises=on_error == "raise", show=_whole if results else None, stop_after=stop_after,
+                       partition_by=partition_by, recorder=recorder)
     except BaseException:  # of the input
         if recorder is not None:
             recorder.close("error")

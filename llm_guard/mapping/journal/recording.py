@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from _thread import allocate_lock
 from collections.abc import Callable
 from ctypes import py_object, pythonapi
 from typing import Generic, NamedTuple, TypeVar
@@ -48,6 +49,7 @@ class Recording(Generic[T, R]):
         self._path = path
         self._table = table
         self._reads = [reads]
+        self._reading = allocate_lock()  # `close` may come from another thread than the consumer's
         self._codec = codec
         self._key = key
         self._classify = classify
@@ -87,13 +89,15 @@ class Recording(Generic[T, R]):
 
     def _occurrence(self, mark: bytes) -> int:
         try:
-            return self._occurrences.next(mark)
+            with self._reading:
+                return self._occurrences.next(mark)
         except sqlite3.Error as error:
             raise JournalError(f"the keys cannot be counted in a temporary file: {error}", path=self._path) from error
 
     def _find(self, index: int, known: _Known) -> Row | None:
         try:
-            return self._places.find(index) if self._key is None else self._keys.find(known.mark, known.nth)
+            with self._reading:
+                return self._places.find(index) if self._key is None else self._keys.find(known.mark, known.nth)
         except sqlite3.Error as error:
             raise as_journal_error(error, self._path) from error
 
@@ -145,7 +149,8 @@ class Recording(Generic[T, R]):
             if why == "done" and self._total is not None and self._writer.error is None:
                 self._table.input_ended(self._total)
         finally:
-            self._stop_reading()
+            with self._reading:
+                self._stop_reading()
             self._table.close()
 
     def drop(self) -> None:
@@ -166,8 +171,9 @@ class Recording(Generic[T, R]):
     def after_fork(self) -> None:
         """The connections are the parent's. To close them, be it by dropping them, could spoil its file, so they live
         as long as this process."""
-        for connection in self._reads:
-            pythonapi.Py_IncRef(py_object(connection))
+        self._is_forked = True
+        for owned in (self._table, *self._reads):
+            pythonapi.Py_IncRef(py_object(owned))
 
 
 def _name(cls: type) -> str:

@@ -90,7 +90,7 @@ def test_a_file_that_is_no_good_is_refused_by_its_name_and_left_as_it_is(name: s
         with pytest.raises(JournalError, match=said):
             Journal.read(path)
     else:
-        with pytest.raises(JournalError, match="damaged|no journal"), Journal.read(path) as records:
+        with pytest.raises(JournalError, match=r"damaged|no journal"), Journal.read(path) as records:
             list(records)
 
 

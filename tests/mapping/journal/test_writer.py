@@ -55,6 +55,20 @@ def test_what_comes_while_one_batch_is_written_is_the_next() -> None:
         assert disk.batches == [[0], [1, 2, 3, 4]]
         assert disk.done == [(0, 1.0), (1, 2.0), (2, 2.0), (3, 2.0), (4, 2.0)]
         disk.writer.close()
+        disk.put(5)
+        assert disk.refused == [(5, "the journal is closed")]
+
+
+def test_who_waits_for_room_when_it_is_closed_is_refused() -> None:
+    with VirtualClock() as time:
+        disk = Disk(1.0, batch=2)
+        for row in range(4):
+            time.spawn(lambda row=row: disk.put(row), f"worker {row}")  # type: ignore[misc]
+        time.sleep(0.5)
+        disk.writer.close()
+        time.sleep(5)
+        assert [row for row, _ in disk.done] == [0, 1]
+        assert [row for row, _ in disk.refused] == [2, 3]
 
 
 def test_a_row_alone_waits_for_no_other() -> None:
