@@ -4,9 +4,10 @@
                               [--seed 0] [--json FILE]
 
 A server that starts cold runs in a process of its own, and so does the mapping, which is killed (SIGKILL) at random
-moments and started anew each time. After each kill the journal is checked. At the end every item has to be in the
-output exactly once, and the calls that the server counts have to be at most items + refusals and failures + kills x
-(workers + batch): what was in flight, and what was not yet written.
+moments and started anew each time: every other time after so many new results, else after so many milliseconds, so that
+it is killed while it starts and while it yields what is recorded too. After each kill the journal is checked. At the
+end every item has to be in the output exactly once, and the calls that the server neither refused nor failed have to be
+at most items + kills x (workers + batch): what was in flight, and what was not yet written.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from threading import Timer
 from time import perf_counter
 
 import requests
@@ -36,13 +38,17 @@ from llm_guard.testing.cold_server import cold_server_process
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of it. `calls` and `answered` are the server's counts; `again` are the items that were yielded by
-    more than one of the processes, each time as recorded; `checked` how often the journal was found whole."""
+    """What became of it. `calls`, `refused`, `failed` (a 500) and `made` (all others) are the server's counts, `bound`
+    what `made` may be. Items: `yielded` by any process, `missing`, `wrong` (another's answer, or another one than
+    before), `twice` in one process, `unrecorded` though they had been yielded. `checked`: how often the journal was
+    found whole."""
 
     items: int
     kills: int
     calls: int
-    answered: int
+    refused: int
+    failed: int
+    made: int
     bound: int
     yielded: int
     missing: int
@@ -56,11 +62,11 @@ class Run:
     def holds(self) -> bool:
         """Whether all that is promised is so."""
         lost = self.missing or self.wrong or self.twice or self.unrecorded
-        return not lost and self.answered <= self.bound and self.checked == self.kills + 1
+        return not lost and self.items <= self.made <= self.bound and self.checked == self.kills + 1
 
 
 def work(url: str, journal: str, items: int, workers: int, batch: int) -> None:
-    """The process that is killed: tells each result once it is yielded."""
+    """The process that is killed: tells that it begins, and each result once it is yielded."""
     call = huggingface("m", url=url)
 
     @ramp_up
@@ -70,6 +76,7 @@ def work(url: str, journal: str, items: int, workers: int, batch: int) -> None:
     def ask(prompt: str) -> str:
         return call(prompt)
 
+    os.write(1, b"ready\n")
     prompts = (f"prompt {number}" for number in range(items))
     with map_with_backpressure(ask, prompts, workers=workers, journal=Journal(journal, batch=batch, wait=5),
                                results=True) as results:
@@ -85,37 +92,46 @@ def torture(items: int, kills: int, workers: int, batch: int, scenario: str, spe
     with tempfile.TemporaryDirectory() as place, cold_server_process(scenario, speed=speed, seed=seed) as url:
         journal = str(Path(place) / "run.db")
         began = perf_counter()
-        # Each is killed when it has got a random share of what is left, so that the kills are spread over the run.
         ended = False
         while not ended:
-            left = items - len(yielded)
-            last = None if killed == kills else 1 + int(random.random() * 2 * left / (kills - killed + 1))
-            lines, ended = one_life(url, journal, items, workers, batch, last, set(yielded))
+            # A random share of what is left, so that the kills are spread over the run.
+            share = 1 + int(random.random() * 2 * (items - len(yielded)) / (kills - killed + 1))
+            last, delay = (share, None) if killed % 2 else (None, random.random() / 2)
+            if killed == kills:
+                last = delay = None
+            lines, ended = one_life(url, journal, items, workers, batch, last, delay, set(yielded))
             killed += not ended
             checked += is_whole(journal)
             twice += len(lines) - len(dict(lines))
             for index, answer in lines:
                 wrong += answer != f"echo: prompt {index}" or yielded.setdefault(index, answer) != answer
-            with Journal.read(journal) as records:
-                recorded = {record.index for record in records}
-            unrecorded += len(yielded.keys() - recorded)
+            unrecorded += len(yielded.keys() - recorded(journal))
         seconds = perf_counter() - began
         stats = requests.get(url + "/stats", timeout=10).json()
-    return Run(items, killed, stats["calls"], stats["answered"], items + killed * (workers + batch), len(yielded),
-               items - len(yielded), wrong, twice, unrecorded, checked, round(seconds, 1))
+    refused, failed = sum(stats["refusals"].values()), stats["failures"]
+    return Run(items, killed, stats["calls"], refused, failed, stats["calls"] - refused - failed,
+               items + killed * (workers + batch), len(yielded), items - len(yielded), wrong, twice, unrecorded,
+               checked, round(seconds, 1))
 
 
 def one_life(url: str, journal: str, items: int, workers: int, batch: int, last: int | None,
-             known: set[int]) -> tuple[list[tuple[int, str]], bool]:
-    """What a process yielded, and whether it came to its end; killed after `last` results that are new."""
+             delay: float | None, known: set[int]) -> tuple[list[tuple[int, str]], bool]:
+    """What a process yielded, and whether it came to its end; killed after `last` results that are new, or after
+    `delay` seconds from its beginning."""
     command = [sys.executable, __file__, "--work", url, journal, *map(str, (items, workers, batch))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         lines = []
+        new: set[int] = set()
         for line in told(process):
+            if line == "ready\n":
+                if delay is not None:
+                    Timer(delay, process.kill).start()
+                continue
             index, _, answer = line.rstrip("\n").partition("\t")
             lines.append((int(index), answer))
-            if last is not None and len({index for index, _ in lines} - known) >= last:
-                process.send_signal(signal.SIGKILL)
+            new |= {int(index)} - known
+            if last is not None and len(new) >= last:
+                process.kill()
                 last = None
         code = process.wait()
     if code not in (0, -signal.SIGKILL):
@@ -129,8 +145,18 @@ def told(process: subprocess.Popen[str]) -> Iterator[str]:
     yield from (line for line in process.stdout if line.endswith("\n"))
 
 
+def recorded(journal: str) -> set[int]:
+    """The indexes of the items that are recorded."""
+    if not os.path.exists(journal):
+        return set()
+    with Journal.read(journal) as records:
+        return {record.index for record in records if record.kind == "success"}
+
+
 def is_whole(journal: str) -> bool:
-    """Whether SQLite finds nothing wrong with it."""
+    """Whether SQLite finds nothing wrong with it; it may not be there yet."""
+    if not os.path.exists(journal):
+        return True
     with closing(sqlite3.connect(journal)) as connection:
         return bool(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)])
 
