@@ -18,7 +18,6 @@ from weakref import WeakValueDictionary
 
 from llm_guard import clock
 from llm_guard.call import CutOff
-from llm_guard.fork import renew_after_fork
 
 J = TypeVar("J")
 
@@ -57,7 +56,6 @@ class Crew(Generic[J]):
         self.forked = False
         self.cut_off = cut_off
         _alive[id(self)] = self  # type: ignore[assignment]
-        renew_after_fork(self)
 
     def after_fork(self) -> None:
         """In the child there are no workers, and what the parent's do is not the child's to end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Generic, Self, TypeVar
 from llm_guard import call, clock
 from llm_guard.call import CutOff
 from llm_guard.errors import Cancelled
+from llm_guard.fork import renew_after_fork
 from llm_guard.mapping.crew import Crew
 from llm_guard.mapping.finished import Finished, InOrder
 from llm_guard.mapping.lanes import Lanes
@@ -49,7 +51,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         self._recorder = recorder
         self._observer = observer
         self._lanes: Lanes[Job[T]] | None = None if partition_by is None else Lanes()
-        self._verdict = Verdict(stop_after, function.stack.classify if isinstance(function, Guarded) else None)
+        self._verdict = Verdict(stop_after, function.stack.reads_with if isinstance(function, Guarded) else None)
         self._finished: Finished[T, R] = InOrder() if ordered else Finished()
         above = call.in_progress()
         cut_off = CutOff(None if above is None else above.cut_off, ends_waits=True)
@@ -63,8 +65,16 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         self._flushed = False  # nothing will come any more, not even from the recorder
         self._closed = False
         self._once = allocate_lock()  # taken by who ends it
+        renew_after_fork(self)
         if observer is not None:
             observer.total(_length(items))
+
+    def after_fork(self) -> None:
+        """In the child nothing is left of it: what it calls, records and shows is the parent's."""
+        self._crew.after_fork()
+        self._finished.discard()
+        self._items = self._input_error = self._recorder = self._observer = None
+        self._pulled = sys.maxsize
 
     def __iter__(self) -> Self:
         return self
@@ -161,13 +171,14 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         is enough: else its results would fall behind by all that there is room for.
         """
         room = self._ahead - (self._pulled - self._yielded)
-        slow_at = clock.current().now() + SLOW_INPUT if room > 1 else 0.0
-        first = True
+        now = clock.current().now if room > 1 else None
+        spent = began = 0.0  # seconds, on the input alone
         while room > 0 and (items := self._items) is not None and not self._is_over():
-            if not first and clock.current().now() >= slow_at and self._finished.ready():
+            if spent >= SLOW_INPUT and self._finished.ready():
                 return
-            first = False
             room -= 1
+            if now is not None:
+                began = now()
             try:
                 item = next(items)
             except StopIteration:
@@ -177,6 +188,8 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
                 # It comes at its place: after the results of what lay before it.
                 self._items, self._input_error = None, error
             else:
+                if now is not None:
+                    spent += now() - began
                 self._begin(item)
 
     def _is_over(self) -> bool:

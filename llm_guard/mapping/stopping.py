@@ -57,7 +57,7 @@ class Verdict:
         self._last: deque[bool] = deque(maxlen=1 if rule is None else rule.window)  # whether they failed
         self._failed_of_last = 0
         self.reason: Reason | None = None
-        self.cause: Exception | None = None
+        self.cause: BaseException | None = None  # the last failure
 
     def says_stop(self, result: Result[Any, Any]) -> bool:
         """Whether to stop, now that `result` is there. In the worker's thread; not for what was given up."""
@@ -66,12 +66,12 @@ class Verdict:
             return False
         try:
             if isinstance(error, Exception) and self.is_quota(error):
-                return self._stop("quota", error)
+                with self._lock:
+                    return self._stop("quota", error)
             if self._rule is None:
                 return False
             with self._lock:
-                reason = self._count(self._rule, error is not None)
-            return reason is not None and isinstance(error, Exception) and self._stop(reason, error)
+                return self._stop(self._count(self._rule, error is not None), error)
         finally:
             del error, result
 
@@ -98,11 +98,12 @@ class Verdict:
             return "failure_rate"
         return None
 
-    def _stop(self, reason: Reason, error: Exception) -> bool:
+    def _stop(self, reason: Reason | None, error: BaseException | None) -> bool:
         if self.reason is None:
-            self.cause = error
+            if error is not None:
+                self.cause = error
             self.reason = reason
-        return True
+        return self.reason is not None
 
     def error(self, succeeded: int, failed: int) -> Stopped:
         """To be raised at the end."""
