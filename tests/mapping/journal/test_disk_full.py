@@ -44,7 +44,7 @@ def test_the_run_ends_and_goes_on_once_there_is_room(ordered: bool, on_error: An
         return connection
 
     called.clear()
-    yielded = []
+    yielded: list[Any] = []
     with VirtualClock():
         with monkeypatch.context() as patch:
             patch.setattr(sqlite3, "connect", small)
@@ -52,8 +52,7 @@ def test_the_run_ends_and_goes_on_once_there_is_room(ordered: bool, on_error: An
                                             journal=Journal(path, batch=10), key=key)
             with pytest.raises(JournalError, match=r"cannot be written \(database or disk is full\); what was recorded "
                                                    "is whole"):
-                for answer in mapping:
-                    yielded.append(answer)
+                yielded.extend(mapping)  # takes what comes before the error
         assert 50 < len(yielded) < 150
         whole, count = integrity(path)
         assert whole == "ok"
