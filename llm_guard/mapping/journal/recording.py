@@ -75,16 +75,13 @@ class Recording(Generic[T, R]):
             mark = digest(text)
             known = _Known(mark, self._occurrence(mark), item_digest(item), text)
         row = self._find(index, known)
-        if row is None:
+        if row is None or row.kind != Kind.SUCCESS.value:  # of what failed nothing is kept that could be another's
             self._known[index] = known
             return None
         recorded, own = (row.mark, known.mark) if self._key is None else (row.item, known.item)
         if recorded is not None and own is not None and recorded != own:
             raise JournalError(f"is of another input: the item at index {index} is not the one that was recorded "
                                + (_OTHER_PLACE if self._key is None else _OTHER_KEY), path=self._path)
-        if row.kind != Kind.SUCCESS.value:
-            self._known[index] = known
-            return None
         return Result(index, item, self._value(row, index), None, row.attempts, row.seconds)
 
     def _occurrence(self, mark: bytes) -> int:

@@ -106,6 +106,20 @@ def test_failures_are_recorded_with_their_kind_and_tried_again(path: Path, key: 
         assert records.counts == {"success": 9}
 
 
+@pytest.mark.parametrize("key", [None, first], ids=["by place", "by key"])
+def test_an_item_that_failed_may_be_put_right(path: Path, key: Any) -> None:
+    def picky(item: tuple[str, str]) -> str:
+        if item[1] == "wrong":
+            raise ValueError
+        return item[1]
+
+    assert run([("a", "fine")], path, picky, key=key) == ["fine"]
+    assert isinstance(run([("a", "fine"), ("b", "wrong")], path, picky, key=key, on_error="return")[1], ValueError)
+    assert run([("a", "fine"), ("b", "right")], path, picky, key=key) == ["fine", "right"]
+    with pytest.raises(JournalError, match="item at index 1"):
+        run([("a", "fine"), ("b", "another")], path, picky, key=key)
+
+
 def test_an_error_that_is_raised_is_recorded_first(path: Path) -> None:
     def fails(item: int) -> int:
         if item == 5:
