@@ -257,7 +257,7 @@ assert_type(list(map_with_backpressure(stacked, words(), journal=Journal("run.db
 assert_type(map_with_backpressure(stacked, words(), journal=Path("run.db"), key=lambda word: (word, 1), results=True),
             Mapping[str, int, Result[str, int]])
 assert_type(Journal.read("run.db"), Records)
-map_with_backpressure(stacked, words(), journal="run.db", key=lambda word: 1.5)  # type: ignore[call-overload]
+map_with_backpressure(stacked, words(), journal="run.db", key=lambda word: 1.5)  # type: ignore[arg-type, return-value]
 map_with_backpressure(stacked, [1, 2])  # type: ignore[arg-type]
 map_with_backpressure(stacked, words(), on_error="ignore")  # type: ignore[call-overload]
 assert_type(BlockingExecutor(3, buffer=2).submit(stacked, "hello").result(), int)
