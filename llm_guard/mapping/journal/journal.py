@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from llm_guard import checks
 from llm_guard.errors import ConfigError, JournalError
 from llm_guard.mapping.journal.codec import Codec, kept_by
-from llm_guard.mapping.journal.files import furnish, is_new, opened, readable, translated
+from llm_guard.mapping.journal.files import furnish, is_new, look, opened, readable, translated
 from llm_guard.mapping.journal.lock import Lock
 from llm_guard.mapping.journal.recording import Recording
 from llm_guard.mapping.journal.records import Records
+from llm_guard.mapping.journal.table import Table
 from llm_guard.mapping.journal.version import function_name, function_version
 from llm_guard.runtime.guarded import Guarded
 
@@ -61,6 +62,8 @@ class Journal:
             checks.function("key", key, "a function of an item")
         facts = {"function": function_name(function), "version": self.version or function_version(function),
                  "keyed": int(key is not None), "codec": self._codec.name}
+        with translated(self.path):
+            look(self.path)
         lock = Lock(self.path, self.wait)
         connections = [lock.connection]
         try:
@@ -70,8 +73,9 @@ class Journal:
                 connections.append(reads := readable(self.path))
                 bare: Any = function
                 classify = bare.stack.classify if isinstance(bare, Guarded) else None
-                return Recording(self.path, writes, reads, lock.connection, codec=self._codec, key=key,
-                                 batch=self.batch, classify=classify)
+                table = Table(self.path, writes, lock.connection, keyed=key is not None)
+                return Recording(self.path, table, reads, codec=self._codec, key=key, batch=self.batch,
+                                 classify=classify)
         except BaseException:
             for connection in reversed(connections):
                 connection.close()
