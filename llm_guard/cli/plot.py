@@ -104,8 +104,8 @@ def _draw_rates(axes: Any, samples: Sequence[Sample], end: float, scale: float) 
         if label == "answered" or any(counted):
             at, values = _a_second([sample.at for sample in samples], counted, width, end)
             axes.stairs(values, [edge / scale for edge in at], color=colour, linestyle=style, linewidth=1.4,
-                        label=f"calls {label}", baseline=None)
-    axes.set_ylabel("a second")
+                        label=label, baseline=None)
+    axes.set_ylabel("calls a second")
 
 
 def _a_second(instants: Sequence[float], counts: Sequence[int], width: float,

@@ -69,7 +69,7 @@ def _made_of(tqdm: Callable[..., Any]) -> Any:
 
 def _words(progress: Progress) -> str:
     """The important first: what does not fit is cut off."""
-    left = "" if progress.over else f"<{words.duration(progress.eta) if progress.eta is not None else '?'}"
+    left = "" if progress.over else f"<{words.left(progress.eta) if progress.eta is not None else '?'}"
     told = [words.duration(progress.elapsed) + left]
     if not progress.over:
         told.append(words.rate(progress.rate))

@@ -18,6 +18,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
+def left(seconds: float) -> str:
+    """Of what is not over: 0:01 at the least."""
+    return duration(max(1.0, seconds))
+
+
 def time_of_day(wall: float, *, today: float | None = None) -> str:
     """14:03:20 in local time; with the day before it where that is not `today`'s. Both in seconds since the epoch."""
     when = datetime.fromtimestamp(wall)
@@ -85,7 +90,7 @@ def line(progress: Progress) -> str:
     if not progress.over and progress.standing is not None:
         words.append(state(progress.standing))
     if progress.eta is not None:
-        words.append(f"about {duration(progress.eta)} left")
+        words.append(f"about {left(progress.eta)} left")
     return "; ".join(words) if any("," in word for word in words) else ", ".join(words)
 
 
