@@ -10,7 +10,6 @@ from llm_guard.cli.history import History
 from llm_guard.mapping import progress_words as words
 from llm_guard.mapping.progress import Progress
 from llm_guard.outcome import Kind
-from llm_guard.state.pace_words import number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +51,7 @@ def panel(title: str, progress: Progress, history: History, look: Look) -> Rende
     parts += _labelled("items", Text(dot.join(_items(progress))), inner)
     parts += _labelled("calls", Text(dot.join(_calls(progress))), inner)
     parts += _labelled("time", Text(dot.join(_time(progress))), inner)
-    shown = Text(f" {printable(title, ascii_only=look.ascii_only)} ", "bold")
+    shown = Text(printable(title, ascii_only=look.ascii_only), "bold")
     shown.truncate(inner, overflow="ellipsis" if not look.ascii_only else "crop")
     return Panel(Group(*parts), title=shown, title_align="left", border_style="dim", width=look.width,
                  box=box.ASCII if look.ascii_only else box.ROUNDED)
@@ -91,7 +90,7 @@ def _curves(progress: Progress, history: History, inner: int, height: int, look:
     width = inner - _LABEL - _AXIS - 1
     lines = []
     for label, value, values, style in (
-            ("items/s", number(progress.rate), [sample.rate for sample in samples], "green"),
+            ("items", words.rate(progress.rate), [sample.rate for sample in samples], "green"),
             ("in flight", str(progress.in_flight), [sample.in_flight for sample in samples], "blue")):
         drawn = curves.points(at, values, end, width if look.ascii_only else 2 * width)
         top = curves.ceiling([value for value in drawn if value is not None])

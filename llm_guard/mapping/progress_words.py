@@ -6,7 +6,6 @@ import math
 from datetime import datetime
 
 from llm_guard.mapping.progress import Progress, Standing
-from llm_guard.state.pace_words import number
 
 _DAY = 86400.0
 
@@ -44,8 +43,14 @@ def percent(part: float) -> str:
 
 
 def rate(a_second: float) -> str:
-    """9.8/s, 0.47/s, 3.1/min."""
-    return f"{number(a_second)}/s" if a_second >= 0.1 or a_second <= 0 else f"{number(60 * a_second)}/min"
+    """38/s, 9.8/s, 0.47/s, 3.1/min: of even width, as it changes all the time."""
+    return f"{_even(a_second)}/s" if a_second >= 0.1 or a_second <= 0 else f"{_even(60 * a_second)}/min"
+
+
+def _even(value: float) -> str:
+    if value <= 0:
+        return "0"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def state(standing: Standing | None) -> str:
