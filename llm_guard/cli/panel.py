@@ -46,11 +46,10 @@ def panel(title: str, progress: Progress, history: History, look: Look) -> Rende
     rows = min(3, (look.height - _REST - 2) // 2)
     if rows > 0:
         parts += [Text(), *_curves(progress, history, inner, rows, look), Text()]
-    parts += _labelled("state", Text(words.state(progress.standing) or ("over" if progress.over else "at work"),
-                                     _COLOURS.get(progress.state or "", "")), inner)
-    parts += _labelled("items", Text(dot.join(_items(progress))), inner)
-    parts += _labelled("calls", Text(dot.join(_calls(progress))), inner)
-    parts += _labelled("time", Text(dot.join(_time(progress))), inner)
+    state = words.state(progress.standing) or ("over" if progress.over else "at work")
+    parts += _labelled("state", [state], dot, inner, _COLOURS.get(progress.state or "", ""))
+    for label, said in (("items", _items(progress)), ("calls", _calls(progress)), ("time", _time(progress))):
+        parts += _labelled(label, said, dot, inner)
     shown = Text(printable(title, ascii_only=look.ascii_only), "bold")
     shown.truncate(inner, overflow="ellipsis" if not look.ascii_only else "crop")
     return Panel(Group(*parts), title=shown, title_align="left", border_style="dim", width=look.width,
@@ -90,7 +89,7 @@ def _curves(progress: Progress, history: History, inner: int, height: int, look:
     width = inner - _LABEL - _AXIS - 1
     lines = []
     for label, value, values, style in (
-            ("items", words.rate(progress.rate), [sample.rate for sample in samples], "green"),
+            ("rate", words.rate(progress.rate), [sample.rate for sample in samples], "green"),
             ("in flight", str(progress.in_flight), [sample.in_flight for sample in samples], "blue")):
         drawn = curves.points(at, values, end, width if look.ascii_only else 2 * width)
         top = curves.ceiling([value for value in drawn if value is not None])
@@ -105,14 +104,18 @@ def _curves(progress: Progress, history: History, inner: int, height: int, look:
     return lines
 
 
-def _labelled(label: str, said: Text, inner: int) -> list[Text]:
-    """Wrapped beside its label."""
-    from rich.console import Console
+def _labelled(label: str, said: list[str], dot: str, inner: int, style: str = "") -> list[Text]:
+    """Wrapped beside its label, between two things said."""
     from rich.text import Text
 
-    wrapped = said.wrap(Console(width=inner), inner - _LABEL) or [Text()]
-    return [Text.assemble((f"{label if not place else '':<{_LABEL}}", "dim"), line)
-            for place, line in enumerate(wrapped)]
+    lines = [said[0]]
+    for part in said[1:]:
+        if len(lines[-1]) + len(dot) + len(part) <= inner - _LABEL:
+            lines[-1] += dot + part
+        else:
+            lines.append(part)
+    return [Text.assemble((f"{label if not place else '':<{_LABEL}}", "dim"), (line, style))
+            for place, line in enumerate(lines)]
 
 
 def _items(progress: Progress) -> list[str]:

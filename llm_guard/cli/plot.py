@@ -101,7 +101,7 @@ def _draw_rates(axes: Any, samples: Sequence[Sample], end: float, scale: float) 
     for label, colour, style, kinds in (("answered", ANSWERED, "-", {Kind.SUCCESS}),
                                         ("refused", REFUSED, "-", REFUSALS), ("failed", FAILED, "--", failed)):
         counted = [sum(sample.outcomes.get(kind, 0) for kind in kinds) for sample in samples]
-        if label == "answered" or any(counted):
+        if any(counted):
             at, values = _a_second([sample.at for sample in samples], counted, width, end)
             axes.stairs(values, [edge / scale for edge in at], color=colour, linestyle=style, linewidth=1.4,
                         label=label, baseline=None)

@@ -42,8 +42,8 @@ def summary(progress: Progress, *, title: str, places: Sequence[tuple[str, str]]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=printable(title, ascii_only=ascii_only), title_justify="left", title_style="bold", show_header=False,
-                  box=box.ASCII if ascii_only else box.ROUNDED, border_style="dim")
+    table = Table(title=printable(title, ascii_only=ascii_only), title_justify="left", title_style="bold",
+                  show_header=False, box=box.ASCII if ascii_only else box.ROUNDED, border_style="dim")
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, said in [*rows(progress), *places]:

@@ -204,7 +204,7 @@ def test_only_all_is_a_hundred_percent() -> None:
     assert words.percent(0.29) == "29%"
 
 
-@pytest.mark.parametrize(("a_second", "said"), [(0.0, "0/s"), (0.05, "3.0/min"), (0.002, "0.12/min"), (0.47, "0.47/s"), (9.84, "9.8/s"),
-                                                (1234.5, "1234/s")])
+@pytest.mark.parametrize(("a_second", "said"), [(0.0, "0/s"), (0.05, "3.0/min"), (0.002, "0.12/min"),
+                                                (0.47, "0.47/s"), (9.84, "9.8/s"), (1234.5, "1234/s")])
 def test_rates(a_second: float, said: str) -> None:
     assert words.rate(a_second) == said
