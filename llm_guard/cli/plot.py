@@ -129,7 +129,9 @@ def _a_second(instants: Sequence[float], counts: Sequence[int], width: float,
 
 
 def _draw_bands(axes: Any, samples: Sequence[Sample], scale: float, *, named: bool) -> None:
-    begun, state = 0.0, samples[0].state if samples else None
+    if not samples:
+        return
+    begun, state = 0.0, samples[0].state
     told: set[str] = set()
     for sample in [*samples[1:], None]:
         if sample is not None and sample.state == state:
