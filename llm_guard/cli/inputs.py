@@ -23,10 +23,11 @@ SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv":
 STREAM: Final = "-"
 #: The field that a line of plain text is, and that is asked where nothing else is said.
 PROMPT: Final = "prompt"
+_decode: Final = json.JSONDecoder().raw_decode
 _MOST_CELL: Final = 2 ** 31 - 1  # characters; what the csv module can count on every machine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take four times as long to make
 class Row:
     """One item of the input: `index` counts items from 0, `line` lines from 1 (the last one of a row of many lines).
 
@@ -103,9 +104,9 @@ def rows_of(stream: TextIO, format: str) -> Iterator[Row]:
 def _of_lines(stream: TextIO, read: Any) -> Iterator[Row]:
     index = 0
     for number, line in enumerate(stream, 1):
-        if not line.strip():
+        if line.isspace():
             continue
-        found = NOT_UTF8 if _is_broken(line) else read(line)
+        found = read(line) if line.isascii() or not _is_broken(line) else NOT_UTF8
         yield Row(index, number, {}, found) if isinstance(found, str) else Row(index, number, found)
         index += 1
 
@@ -115,8 +116,15 @@ def _text(line: str) -> dict[str, Any]:
 
 
 def _json(line: str) -> dict[str, Any] | str:
+    line = line.rstrip()  # the line's end would be the first wrong character of a text that is cut off
     try:
-        found = json.loads(line.removesuffix("\n"))  # which would be the first wrong character of a cut-off text
+        found, end = _decode(line)  # the short way of a line as most are: a third of the time
+        if end == len(line) and isinstance(found, dict):
+            return found
+    except (ValueError, RecursionError):
+        pass
+    try:
+        found = json.loads(line)
     except json.JSONDecodeError as error:
         return f"no JSON: {error.msg[0].lower()}{error.msg[1:].removesuffix(' at')} at column {error.colno}"
     except (ValueError, RecursionError):
@@ -171,8 +179,6 @@ NOT_UTF8: Final = "bytes that are not UTF-8"
 
 def _is_broken(text: str) -> bool:
     """Whether bytes that are not UTF-8 were read into it: they stand there as lone surrogates."""
-    if text.isascii():
-        return False
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -77,7 +77,7 @@ class Template:
         return list(dict.fromkeys(name for _, name in self._parts if name is not None))
 
     def __call__(self, fields: Mapping[str, Any]) -> str:
-        return "".join(literal if name is None else literal + _shown(fields, name) for literal, name in self._parts)
+        return "".join([literal if name is None else literal + _shown(fields, name) for literal, name in self._parts])
 
 
 class WithSystem:

@@ -7,22 +7,15 @@ from pathlib import Path
 import click
 
 from llm_guard.cli import dry_run
-from llm_guard.cli.answers import UnusableLine, error_of, output_row, recorded
+from llm_guard.cli.answers import error_of, output_row
+from llm_guard.cli.asking import Under, guarded
 from llm_guard.cli.exits import Exit, Problem
-from llm_guard.cli.items import Item, checked, empty
+from llm_guard.cli.items import checked, empty
 from llm_guard.cli.outputs import STREAM, Output, is_special
 from llm_guard.cli.reach import reach
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.stopping import AllInvalid
-from llm_guard.cli.target import Target
 from llm_guard.mapping.mapping import map_with_backpressure
-from llm_guard.outcome import Kind
-from llm_guard.policies.bounded import bounded
-from llm_guard.policies.ramp_up import ramp_up
-from llm_guard.policies.retry import retry
-from llm_guard.policies.timeout import timeout
-from llm_guard.runtime.guarded import Guarded
-from llm_guard.runtime.stack import stack
 
 
 def run(settings: Settings) -> Exit:
@@ -44,11 +37,12 @@ def run(settings: Settings) -> Exit:
         ask = guarded(settings, asked)
         failed = done = 0
         refused = AllInvalid()
-        with source.rows() as rows, map_with_backpressure(ask, items.of(rows), workers=settings.workers,
-                                                          on_error="return", results=True) as results:
-            for result in results:
+        with source.rows() as rows:
+            under = Under(items.of(rows))
+            for result in map_with_backpressure(ask, under.asked(), workers=settings.workers, on_error="return",
+                                                results=True):
                 error = None if result.error is None else error_of(result.error)
-                output.write(output_row(result.input, result.value, error, settings.id_field is not None))
+                output.write(output_row(under.of(result.index), result.value, error, settings.id_field is not None))
                 done += 1
                 failed += error is not None
                 if refused.add(error):
@@ -59,22 +53,6 @@ def run(settings: Settings) -> Exit:
     finally:
         output.close()
     return Exit.FAILED_ITEMS if failed else Exit.ANSWERED
-
-
-def guarded(settings: Settings, asked: Target) -> Guarded[[Item], dict[str, object]]:
-    """The call of one item, under all guards."""
-    call = asked.call
-
-    def ask(item: Item) -> dict[str, object]:
-        if item.problem:
-            raise UnusableLine(f"line {item.line}: {item.problem}")
-        return recorded(call(item.prompt))
-
-    guards = stack(ramp_up(ceiling=settings.ceiling), bounded(settings.workers),
-                   retry(attempts=settings.attempts, max_refusal_wait=settings.max_refusal_wait),
-                   timeout(settings.timeout),
-                   classify=lambda end: Kind.IGNORED if isinstance(end, UnusableLine) else None)
-    return guards(ask)
 
 
 def _check_out(out: str, force: bool) -> None:

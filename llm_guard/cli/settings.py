@@ -66,7 +66,8 @@ class Settings:
 
     def target(self) -> Target:
         """The API that is asked."""
-        return target(self.format, self.url, self.model, self.endpoint, self.key_from, self._parameters(), self.timeout)
+        return target(self.format, self.url, self.model, self.endpoint, self.key_from, self.parameters_given(),
+                      self.timeout)
 
     def items(self, asked: Target) -> Items:
         """How rows become what is asked."""
@@ -99,18 +100,8 @@ class Settings:
             return Path(self.journal)
         return None if self.out is None or self.out == STREAM else Path(self.out + JOURNAL)
 
-    def identity(self, asked: Target) -> dict[str, Any]:
-        """What an answer depends on, but for the item: where one of these changes, older answers are of another kind.
-
-        Not the URL: the same model may move to another port.
-        """
-        return {"format": asked.format, "endpoint": asked.endpoint, "model": asked.model,
-                "parameters": self._parameters(),
-                "template": None if self.template is None else text_of("--template", self.template),
-                "system": None if self.system is None else text_of("--system", self.system),
-                "field": None if self.template is not None else self.field or PROMPT}
-
-    def _parameters(self) -> Mapping[str, Any]:
+    def parameters_given(self) -> Mapping[str, Any]:
+        """What goes along in each body."""
         if self.parameters is None:
             return {}
         text = text_of("--parameters", self.parameters)

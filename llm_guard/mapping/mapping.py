@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
@@ -13,6 +13,11 @@ from llm_guard.mapping.progress_output import Show
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.task import left_open
 from llm_guard.runtime.guarded import Guarded
+
+if TYPE_CHECKING:
+    from llm_guard.mapping.journal.identity import Key
+    from llm_guard.mapping.journal.journal import Journal, Path
+    from llm_guard.mapping.seams import Recorder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,27 +42,31 @@ def _whole(result: Result[T, R]) -> Result[T, R]:
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["raise"] = ...,
-                          results: Literal[False] = ..., progress: Show = ...,
-                          total: int | None = ...) -> Mapping[T, R, R]: ...
+                          results: Literal[False] = ..., progress: Show = ..., total: int | None = ...,
+                          journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
+                          ) -> Mapping[T, R, R]: ...
 
 
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["return"],
-                          results: Literal[False] = ..., progress: Show = ...,
-                          total: int | None = ...) -> Mapping[T, R, R | Exception]: ...
+                          results: Literal[False] = ..., progress: Show = ..., total: int | None = ...,
+                          journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
+                          ) -> Mapping[T, R, R | Exception]: ...
 
 
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: OnError = ...,
-                          results: Literal[True], progress: Show = ...,
-                          total: int | None = ...) -> Mapping[T, R, Result[T, R]]: ...
+                          results: Literal[True], progress: Show = ..., total: int | None = ...,
+                          journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
+                          ) -> Mapping[T, R, Result[T, R]]: ...
 
 
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = 32, ordered: bool = True,
                           buffer: int | None = None, on_error: OnError = "raise", results: bool = False,
-                          progress: Show = False, total: int | None = None) -> Any:
+                          progress: Show = False, total: int | None = None, journal: Path | Journal | None = None,
+                          key: Callable[[T], Key] | None = None) -> Any:
     """Calls `function` with each of `items`, on `workers` threads; an iterator over what comes back.
 
     The input is taken lazily, in the thread that iterates, never more than `workers + buffer` items ahead of what was
@@ -75,6 +84,11 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     10 s in the logger `llm_guard`. A function is told a `Progress` at most each 0.1 s, also while nothing ends, and
     once at the end, in a thread of its own, before the mapping's end returns to the consumer; one that raises is logged
     and told no more. `total`: how many items there are, where the input has no `len`.
+
+    `journal`: a file, or a `Journal`, in which each result is recorded before it is yielded. A further run yields what
+    is recorded and calls only what is missing or failed. `key` tells by what an item is known, as a str, an int, bytes,
+    or a tuple of these; without it, by its place in the input and by what it holds. `JournalError` for a journal of
+    another input or another version of the function; `JournalBusy` while another mapping uses it.
     """
     checks.function("function", function)
     if isinstance(function, Guarded) and function.streams:
@@ -90,6 +104,20 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
         raise ConfigError("items", type(items).__name__, "an iterable")
     progress_output.check(progress, total)
-    return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room, raises=on_error == "raise",
-                   show=_whole if results else _value_or_error,
-                   observer=progress_output.watch(progress, function, total))
+    if journal is None and key is not None:
+        raise ConfigError("key", key, "only with a journal")
+    recorder = None if journal is None else _recorder(function, journal, key)
+    try:
+        return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room,
+                       raises=on_error == "raise", show=_whole if results else _value_or_error, recorder=recorder,
+                       observer=progress_output.watch(progress, function, total))
+    except BaseException:  # of the input
+        if recorder is not None:
+            recorder.close("error")
+        raise
+
+
+def _recorder(function: Callable[[T], R], journal: Path | Journal, key: Callable[[T], Key] | None) -> Recorder[T, R]:
+    from llm_guard.mapping.journal.journal import journal_of
+
+    return journal_of(journal).open(function, key)
