@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from runs import progress, run
+from played_runs import progress, run
 
 from llm_guard.cli.history import MOST, History
 

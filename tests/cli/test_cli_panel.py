@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from runs import progress, run
-from screen import Screen
+from played_runs import progress, run
+from played_screen import Screen
 
 from llm_guard.cli.history import History
 from llm_guard.cli.live import Lines, Live, display

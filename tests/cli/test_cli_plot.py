@@ -8,7 +8,7 @@ import xml.etree.ElementTree as Tree
 from pathlib import Path
 
 import pytest
-from runs import progress, run
+from played_runs import progress, run
 
 from llm_guard import ConfigError
 from llm_guard.cli import plot

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from runs import progress
+from played_runs import progress
 
 from llm_guard.cli.summary import print_summary, rows
 from llm_guard.mapping.progress import Progress
