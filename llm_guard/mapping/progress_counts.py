@@ -93,6 +93,8 @@ class Counts:
         if self._steadily is not None:
             self._steadily.add(new, now)
         self._looked = now
+        if over:  # what was given up does not tell of its end
+            self.taken = self.running = 0
         return Progress(
             wall, now - self._began, self.total, self._succeeded, self._failed, self._recorded,
             self.running if self.guarded else self.taken, max(0, self.taken - self.running) if self.guarded else None,
