@@ -24,6 +24,7 @@ from llm_guard.errors import (
     QuotaExhausted,
     Rejected,
     Saturated,
+    Stopped,
 )
 from llm_guard.llm.signals import outcome_of
 from llm_guard.llm.text import Text, text_as_json, text_from_json
@@ -33,6 +34,7 @@ from llm_guard.mapping.journal.codec import Form, know_form
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.mapping.progress import Progress
 from llm_guard.mapping.result import Result
+from llm_guard.mapping.stopping import StopAfter, stop_after
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.policies.bounded import bounded
 from llm_guard.policies.breaker import breaker
@@ -75,6 +77,8 @@ __all__ = [
     "Result",
     "Saturated",
     "Stack",
+    "StopAfter",
+    "Stopped",
     "Stream",
     "bounded",
     "breaker",
@@ -87,6 +91,7 @@ __all__ = [
     "ramp_up",
     "retry",
     "stack",
+    "stop_after",
     "stream",
     "timeout",
 ]

@@ -21,13 +21,14 @@ class CutOff:
     """A way to give a call up from outside: whoever waits for it is told, once.
 
     `parent`, where given, cuts this one too. `at` is the instant at which whoever waits for the call will cut it, by
-    itself. There is no lock: a finaliser or a signal may cut while this very thread is in here, so each step is a
-    single operation of a dict.
+    itself. `waits` is cut with it, or before it, where what runs shall end by itself (`ends_waits`) and only what
+    waits, at the door or between two attempts, is given up. There is no lock: a finaliser or a signal may cut while
+    this very thread is in here, so each step is a single operation of a dict.
     """
 
-    __slots__ = ("_parent", "_telling", "_watchers", "at", "is_cut")
+    __slots__ = ("_parent", "_telling", "_waits", "_watchers", "at", "is_cut")
 
-    def __init__(self, parent: CutOff | None = None, at: float = FOREVER) -> None:
+    def __init__(self, parent: CutOff | None = None, at: float = FOREVER, *, ends_waits: bool = False) -> None:
         self.is_cut = False
         self.at = at
         self._telling = False
@@ -35,6 +36,24 @@ class CutOff:
         self._parent = parent
         if parent is not None:
             parent.watch(self.cut)
+        self._waits: CutOff | None = None
+        if ends_waits:
+            self._part_waits(None if parent is None else parent.waits)
+
+    @property
+    def waits(self) -> CutOff:
+        """What those watch who only wait: this one, or one that may be cut before it, here or further above."""
+        if self._waits is not None:
+            return self._waits
+        above = self._parent if self._parent is None else self._parent.waits
+        if above is self._parent:
+            return self
+        return self._part_waits(above)
+
+    def _part_waits(self, above: CutOff | None) -> CutOff:
+        self._waits = waits = CutOff(above)
+        self.watch(waits.cut)
+        return waits
 
     def watch(self, tell: Callable[[], None]) -> None:
         """Calls `tell` when it is cut, in the thread that cuts; at once where it is cut already."""
@@ -70,6 +89,15 @@ class CutOff:
         """Lets go of the parent when the call is over."""
         if self._parent is not None:
             self._parent.unwatch(self.cut)
+        if self._waits is not None:
+            self._waits.close()
+
+    def forget(self) -> None:
+        """Is cut, and tells nobody: in the child of a fork, where the watchers and their sockets are the parent's."""
+        self._watchers.clear()
+        self.is_cut = True
+        if self._waits is not None:
+            self._waits.forget()
 
 
 class Call:

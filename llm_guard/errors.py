@@ -91,6 +91,23 @@ class CallTimeout(GuardError, TimeoutError):
         self.bound = bound
 
 
+class Stopped(GuardError):
+    """A mapping ended before its input, since it was not worth going on; raised after all results there were.
+
+    `reason` is "quota" (the account is exhausted), "failures" or "failure_rate" (`stop_after`); `succeeded` and
+    `failed` count the results, those recorded earlier included; `retry_after` says in how many seconds it may be worth
+    another try, or is None where nobody knows. Its `__cause__` is the error that was one too many.
+    """
+
+    def __init__(self, message: str, *, reason: str, succeeded: int = 0, failed: int = 0,
+                 retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.succeeded = succeeded
+        self.failed = failed
+        self.retry_after = retry_after
+
+
 class Cancelled(GuardError):
     """The call was given up by its caller: before it could start, at the door, or between two attempts."""
 

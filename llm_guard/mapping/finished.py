@@ -1,13 +1,16 @@
-"""The results of a mapping between the workers and the consumer."""
+"""The results of a mapping between the workers and the consumer, of whom there is one.
+
+There is no lock: a worker puts its result and then looks whether it is awaited, the consumer says that it waits and
+then looks whether the result is there, so that one of the two sees it. Each step is a single operation of a dict or a
+deque. A finaliser may call all of it.
+"""
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from collections import deque
 from typing import Generic, TypeVar
 
 from llm_guard import clock
-from llm_guard.call import CutOff
 from llm_guard.mapping.result import Result
 
 T = TypeVar("T")
@@ -15,64 +18,106 @@ R = TypeVar("R")
 
 
 class Finished(Generic[T, R]):
-    """Where workers put results and the consumer finds them; it knows nothing of the iterator, which may be dropped."""
+    """In the order in which they came. It knows nothing of the iterator, which may be dropped."""
 
-    def __init__(self, ordered: bool) -> None:
-        self._lock = allocate_lock()
-        self._by_index: dict[int, Result[T, R]] = {}
-        self._in_turn: deque[Result[T, R]] = deque()
-        self._ordered = ordered
-        self._next = 0
+    def __init__(self) -> None:
+        self._there: deque[Result[T, R]] = deque()
         self._awaited: clock.Waiter | None = None
         self._wanted = True
+        self._over = False
         self.failure: BaseException | None = None  # of one that could not be recorded
 
     def put(self, result: Result[T, R]) -> None:
-        with self._lock:
-            if not self._wanted:
-                return
-            if self._ordered:
-                self._by_index[result.index] = result
-                if result.index != self._next:
-                    return
-            else:
-                self._in_turn.append(result)
-            waiter, self._awaited = self._awaited, None
-        if waiter is not None:
-            waiter.set()
-
-    def fail(self, error: BaseException) -> None:
-        """No further one will do: what is there is taken, then `take` comes back with None."""
-        with self._lock:
-            if self.failure is None:
-                self.failure = error
-            waiter, self._awaited = self._awaited, None
-        if waiter is not None:
-            waiter.set()
+        self._there.append(result)
+        if self._awaited is not None:
+            self._wake()
+        if not self._wanted:
+            self._there.clear()
 
     def ready(self) -> bool:
         """Whether the next one is there."""
-        return self._next in self._by_index if self._ordered else bool(self._in_turn)
+        return bool(self._there)
 
-    def take(self, cut_off: CutOff) -> Result[T, R] | None:
-        """The next one, as soon as it is there; None where `cut_off` is cut, or `fail` called, before."""
-        with self._lock:
-            waiter = None if self.ready() or self.failure is not None else clock.current().waiter()
-            self._awaited = waiter
-        if waiter is not None:
-            cut_off.watch(waiter.set)
-            try:
+    def pop(self) -> Result[T, R] | None:
+        """The next one, if it is there."""
+        try:
+            return self._there.popleft()
+        except IndexError:
+            return None
+
+    def take(self) -> Result[T, R] | None:
+        """The next one, as soon as it is there; None where it is over before."""
+        while (result := self.pop()) is None and not self._over:
+            waiter = self._awaited = clock.current().waiter()
+            if not self.ready() and not self._over:
                 waiter.wait()
-            finally:
-                cut_off.unwatch(waiter.set)
-        with self._lock:
-            if not self.ready():
-                return None
-            self._next += 1
-            return self._by_index.pop(self._next - 1) if self._ordered else self._in_turn.popleft()
+            self._awaited = None
+        return self.pop() if result is None else result
+
+    def rest(self) -> Result[T, R] | None:
+        """One that is there though others before it never came; None: there is none."""
+        return self.pop()
+
+    def count(self) -> int:
+        """How many are there."""
+        return len(self._there)
+
+    def end(self) -> None:
+        """Nobody waits for what is not there yet."""
+        self._over = True
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """One could not be recorded: as `end`."""
+        if self.failure is None:
+            self.failure = error
+        self.end()
+
+    def _wake(self) -> None:
+        waiter = self._awaited
+        if waiter is not None:
+            waiter.set()
 
     def discard(self) -> None:
-        """Nobody wants what is there or will come. It takes no lock, for a finaliser calls it."""
+        """Nobody wants what is there or will come."""
         self._wanted = False
+        self._there.clear()
+        self.end()
+
+
+class InOrder(Finished[T, R]):
+    """In the order of their items."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_index: dict[int, Result[T, R]] = {}
+        self._next = 0
+
+    def put(self, result: Result[T, R]) -> None:
+        index = result.index
+        self._by_index[index] = result
+        if self._awaited is not None and index == self._next:
+            self._wake()
+        if not self._wanted:
+            self._by_index.clear()
+
+    def ready(self) -> bool:
+        return self._next in self._by_index
+
+    def pop(self) -> Result[T, R] | None:
+        result = self._by_index.pop(self._next, None)
+        if result is not None:
+            self._next += 1
+        return result
+
+    def rest(self) -> Result[T, R] | None:
+        if self._by_index and not self.ready():
+            self._next = min(self._by_index)
+        return self.pop()
+
+    def count(self) -> int:
+        return len(self._by_index)
+
+    def discard(self) -> None:
+        super().discard()
         self._by_index.clear()
-        self._in_turn.clear()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from _thread import allocate_lock
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from llm_guard import call, clock
+from llm_guard.call import CutOff
 from llm_guard.errors import Cancelled
+from llm_guard.fork import renew_after_fork
 from llm_guard.mapping.crew import Crew
-from llm_guard.mapping.finished import Finished
+from llm_guard.mapping.finished import Finished, InOrder
+from llm_guard.mapping.lanes import Lanes
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.seams import Observer, Recorder, Why
-from llm_guard.mapping.task import Task
+from llm_guard.mapping.stopping import StopAfter, Verdict
+from llm_guard.mapping.task import Job, Task, is_given_up
+from llm_guard.runtime.guarded import Guarded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,43 +30,76 @@ SLOW_INPUT = 0.001
 
 
 class Mapping(Iterator[Y], Generic[T, R, Y]):
-    """The iterator over the results. `close()`, or leaving its `with` block, ends it and waits for what is in flight;
-    dropping it ends it without waiting. Meant for one consumer thread; `close()` may come from any.
+    """The iterator over the results. `stop()` begins no further item and yields what there is; `close()`, or leaving
+    its `with` block, ends it and waits for what is in flight; dropping it ends it without waiting. Meant for one
+    consumer thread; `stop()` and `close()` may come from any.
 
     A mapping inside a guarded call is given up with that call, and one that is still iterated when the main thread has
-    ended is given up too: its iterator then raises `Cancelled`.
+    ended is given up too: its iterator then raises `Cancelled`. So does one of before a fork, in the child.
     """
 
     def __init__(self, function: Callable[[T], R], items: Iterable[T], *, workers: int, ordered: bool, ahead: int,
-                 raises: bool, show: Callable[[Result[T, R]], Y], recorder: Recorder[T, R] | None = None,
+                 raises: bool, show: Callable[[Result[T, R]], Y] | None, stop_after: StopAfter | None = None,
+                 partition_by: Callable[[T], Hashable] | None = None, recorder: Recorder[T, R] | None = None,
                  observer: Observer | None = None) -> None:
         self._items: Iterator[T] | None = iter(items)
         self._input_error: BaseException | None = None
         self._ahead = ahead
         self._raises = raises  # an error of an item; else it is yielded, unless it is an interrupt or an exit
-        self._show = show
+        self._show = show  # None: the value, or the error
+        self._partition_by = partition_by
         self._recorder = recorder
         self._observer = observer
+        self._lanes: Lanes[Job[T]] | None = None if partition_by is None else Lanes()
+        self._verdict = Verdict(stop_after, function.stack.reads_with if isinstance(function, Guarded) else None)
+        self._finished: Finished[T, R] = InOrder() if ordered else Finished()
         above = call.in_progress()
-        self._crew = Crew(workers, None if above is None else above.cut_off)
-        self._finished: Finished[T, R] = Finished(ordered)
-        self._task = Task(function, self._finished, self._crew.cut_off, recorder, observer)
+        cut_off = CutOff(None if above is None else above.cut_off, ends_waits=True)
+        cut_off.watch(self._finished.end)
+        task = Task(function, self._finished, self._verdict, cut_off, self._lanes, recorder, observer)
+        self._crew = Crew(workers, task.run, cut_off, over=self._finished.end, failed=self._finished.fail,
+                          spares=recorder is not None)
         self._pulled = 0
         self._yielded = 0
+        self._failed = 0  # of those
+        self._flushed = False  # nothing will come any more, not even from the recorder
         self._closed = False
+        self._once = allocate_lock()  # taken by who ends it
+        renew_after_fork(self)
         if observer is not None:
             observer.total(_length(items))
+
+    def after_fork(self) -> None:
+        """In the child nothing is left of it: what it calls, records and shows is the parent's."""
+        self._crew.after_fork()
+        self._finished.discard()
+        self._items = self._input_error = self._recorder = self._observer = None
+        self._pulled = sys.maxsize
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Y:
+        result: Result[T, R] | None = None
         try:
-            return self._yield(self._take())
+            while True:
+                if self._items is not None:
+                    self._pull()
+                result = self._finished.pop() or self._await()
+                self._yielded += 1
+                if result.error is None and self._observer is None:
+                    return result.value if self._show is None else self._show(result)  # type: ignore[return-value]
+                if not self._is_left_out(result):
+                    return self._yield(result)
         except StopIteration:
-            self._end("done")
+            self._end("stopped" if self._crew.stopped and not self._closed else "done")
+            raise
+        except KeyboardInterrupt as interrupt:
+            result = None
+            self._interrupted(interrupt)
             raise
         except BaseException as error:
+            result = None  # the traceback holds this frame
             self._end("error" if isinstance(error, Exception) else "interrupted")
             raise
 
@@ -67,39 +107,78 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         if self._observer is not None:
             self._observer.yielded()
         error = result.error
+        self._failed += error is not None
         try:
             if error is not None and (self._raises or not isinstance(error, Exception)):
                 if isinstance(error, StopIteration):
                     raise RuntimeError("the mapped function raised StopIteration") from error
                 raise error
-            return self._show(result)
+            if self._show is not None:
+                return self._show(result)
+            return error if error is not None else result.value  # type: ignore[return-value]
         finally:
             del error, result  # the traceback of what is raised holds this frame
 
-    def _take(self) -> Result[T, R]:
-        cut_off = self._crew.cut_off
-        if not cut_off.is_cut and self._finished.failure is None:
-            self._pull()
+    def _is_left_out(self, result: Result[T, R]) -> bool:
+        """Of a mapping that stops: what it gave up, and, where errors are raised, what the quota refused: `Stopped`
+        tells of that."""
+        error = result.error
+        try:
+            if error is None or not self._crew.stopped or not isinstance(error, Exception):
+                return False
+            if is_given_up(error, self._crew.cut_off):
+                return True
+            if self._raises and self._verdict.reason == "quota" and self._verdict.is_quota(error):
+                self._failed += 1
+                return True
+            return False
+        finally:
+            del error, result
+
+    def _await(self) -> Result[T, R]:
+        """The next result, which was not there just now; raises where there is none."""
+        stopped = self._crew.stopped
         if not self._closed and (self._items is not None or self._yielded < self._pulled):
-            result = self._finished.take(cut_off)
+            result = self._finished.take()
             if result is not None:
-                self._yielded += 1
                 return result
             if self._finished.failure is not None:
                 raise self._finished.failure
-            if not self._closed:
+            if self._crew.forked:
+                raise Cancelled("the mapping belongs to the process in which it was begun")
+            if not self._closed and self._crew.cut_off.is_cut:
                 raise Cancelled("the mapping was given up before its end")
+            stopped = True
+        if stopped and not self._closed:
+            result = self._rest()
+            if result is not None:
+                return result
+        if self._verdict.reason is not None and not self._closed:
+            raise self._verdict.error(self._yielded - self._failed, self._failed) from self._verdict.cause
         raise StopIteration if self._input_error is None else self._input_error
+
+    def _rest(self) -> Result[T, R] | None:
+        """One of those that ended though others before them never began, when all that was in flight has ended."""
+        if not self._flushed:
+            self._crew.wait()
+            self._flush("stopped")
+            if self._finished.failure is not None:
+                raise self._finished.failure
+        return self._finished.rest()
 
     def _pull(self) -> None:
         """Takes from the input what there is room for; but while the next result is there, one item of a slow input
         is enough: else its results would fall behind by all that there is room for.
         """
-        now = clock.current().now
-        slow_at = now() + SLOW_INPUT
-        while (items := self._items) is not None and self._pulled - self._yielded < self._ahead:
-            if now() >= slow_at and self._finished.ready():
+        room = self._ahead - (self._pulled - self._yielded)
+        now = clock.current().now if room > 1 else None
+        spent = began = 0.0  # seconds, on the input alone
+        while room > 0 and (items := self._items) is not None and not self._is_over():
+            if spent >= SLOW_INPUT and self._finished.ready():
                 return
+            room -= 1
+            if now is not None:
+                began = now()
             try:
                 item = next(items)
             except StopIteration:
@@ -109,23 +188,44 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
                 # It comes at its place: after the results of what lay before it.
                 self._items, self._input_error = None, error
             else:
+                if now is not None:
+                    spent += now() - began
                 self._begin(item)
 
+    def _is_over(self) -> bool:
+        crew = self._crew
+        return crew.stopped or crew.cut_off.is_cut or self._finished.failure is not None
+
     def _begin(self, item: T) -> None:
-        recorded: Result[T, R] | None = None
-        if self._recorder is not None:
-            try:
-                recorded = self._recorder.recall(self._pulled, item)
-            except Exception as error:
-                self._items, self._input_error = None, error
-                return
-        if recorded is None:
-            self._crew.put(self._task.of(self._pulled, item))
-        else:
+        if self._recorder is None and self._lanes is None:
+            self._crew.put((self._pulled, item, None))
+            self._pulled += 1
+            return
+        try:
+            recorded = None if self._recorder is None else self._recorder.recall(self._pulled, item)
+            job = None if recorded is not None else self._job(item)
+        except Exception as error:
+            self._items, self._input_error = None, error
+            return
+        if job is not None:
+            self._crew.put(job)
+        elif recorded is not None:
             if self._observer is not None:
                 self._observer.ended(recorded, True)
             self._finished.put(recorded)
         self._pulled += 1
+
+    def _job(self, item: T) -> Job[T] | None:
+        """None: it waits for its turn in its lane."""
+        if self._lanes is None or self._partition_by is None:
+            return (self._pulled, item, None)
+        try:
+            return self._lanes.enter(self._partition_by(item), lambda lane: (self._pulled, item, lane))
+        except Exception as error:
+            error.add_note(f"llm_guard: partition_by could not tell the key of the item at index {self._pulled}")
+            if isinstance(error, StopIteration):
+                raise RuntimeError("partition_by raised StopIteration") from error
+            raise
 
     def _input_ended(self) -> None:
         if self._recorder is not None:
@@ -133,36 +233,70 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         if self._observer is not None:
             self._observer.total(self._pulled)
 
+    def stop(self) -> None:
+        """No further item begins, what is in flight ends, and the iterator ends when it has yielded what there is. What
+        waits at a door or between two attempts is given up, and has no result. Returns at once; from any thread."""
+        self._crew.wind_down()
+
     def close(self) -> None:
         """Ends it: nothing further begins, what waits is given up, what is in flight is waited for."""
         self._end("closed")
 
+    def _interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        """What is in flight ends by itself, until a second interrupt."""
+        self._end("interrupted")
+        kept = ("" if self._recorder is None else
+                "; what had ended is recorded: run it again with the same journal to go on")
+        interrupt.add_note(f"llm_guard: interrupted; results given so far: {self._yielded}{kept}")
+
     def _end(self, why: Why) -> None:
-        first, self._closed = not self._closed, True
+        first = self._once.acquire(False)
+        self._closed = True
         self._items = self._input_error = None
-        self._crew.close()
         try:
-            if self._recorder is not None and first:
-                self._recorder.close(why)
+            if why == "interrupted":
+                self._crew.wind_down()
+            else:
+                self._crew.stop()
+            self._crew.wait()
+        except BaseException:  # an interrupt
+            self._crew.abandon()
+            raise
         finally:
-            self._finished.discard()
-            if self._observer is not None and first:
-                self._observer.closed(why)
+            self._crew.let_go()
+            try:
+                if first:
+                    self._flush(why)
+            finally:
+                self._finished.discard()
+                if self._observer is not None and first:
+                    self._observer.closed(why)
+
+    def _flush(self, why: Why) -> None:
+        if not self._flushed:
+            self._flushed = True
+            if self._recorder is not None:
+                self._recorder.close(why)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self.close()
+        if isinstance(error, KeyboardInterrupt):
+            if not self._closed:
+                self._interrupted(error)
+        else:
+            self.close()
 
     def __del__(self) -> None:
-        if not hasattr(self, "_closed"):  # it was not made whole
+        if not hasattr(self, "_once"):  # it was not made whole
             return
-        self._crew.drop()
+        self._crew.stop()
+        self._crew.let_go()
         self._finished.discard()
-        if not self._closed:
-            if self._recorder is not None:
+        if self._once.acquire(False):
+            if self._recorder is not None and not self._flushed:
                 self._recorder.drop()
             if self._observer is not None:
                 self._observer.closed("dropped")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from llm_guard import checks
@@ -11,6 +11,7 @@ from llm_guard.mapping import progress_output
 from llm_guard.mapping.iterator import Mapping
 from llm_guard.mapping.progress_output import Show
 from llm_guard.mapping.result import Result
+from llm_guard.mapping.stopping import StopAfter
 from llm_guard.mapping.task import left_open
 from llm_guard.runtime.guarded import Guarded
 
@@ -31,10 +32,6 @@ ROOM_IN_ORDER, ROOM = 8, 1
 OnError = Literal["raise", "return"]
 
 
-def _value_or_error(result: Result[T, R]) -> R | BaseException | None:
-    return result.value if result.error is None else result.error
-
-
 def _whole(result: Result[T, R]) -> Result[T, R]:
     return result
 
@@ -43,6 +40,7 @@ def _whole(result: Result[T, R]) -> Result[T, R]:
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["raise"] = ...,
                           results: Literal[False] = ..., progress: Show = ..., total: int | None = ...,
+                          stop_after: StopAfter | None = ..., partition_by: Callable[[T], Hashable] | None = ...,
                           journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
                           ) -> Mapping[T, R, R]: ...
 
@@ -51,6 +49,7 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["return"],
                           results: Literal[False] = ..., progress: Show = ..., total: int | None = ...,
+                          stop_after: StopAfter | None = ..., partition_by: Callable[[T], Hashable] | None = ...,
                           journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
                           ) -> Mapping[T, R, R | Exception]: ...
 
@@ -59,12 +58,14 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: OnError = ...,
                           results: Literal[True], progress: Show = ..., total: int | None = ...,
+                          stop_after: StopAfter | None = ..., partition_by: Callable[[T], Hashable] | None = ...,
                           journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
                           ) -> Mapping[T, R, Result[T, R]]: ...
 
 
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = 32, ordered: bool = True,
                           buffer: int | None = None, on_error: OnError = "raise", results: bool = False,
+                          stop_after: StopAfter | None = None, partition_by: Callable[[T], Hashable] | None = None,
                           progress: Show = False, total: int | None = None, journal: Path | Journal | None = None,
                           key: Callable[[T], Key] | None = None) -> Any:
     """Calls `function` with each of `items`, on `workers` threads; an iterator over what comes back.
@@ -78,7 +79,12 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     `on_error`: "raise" raises an item's error at its place, after the results before it, and ends the mapping; "return"
     yields the error instead of a value. `results=True` yields `Result` objects. An exception of the input itself is
     raised at its place too. Ending early (an error, Ctrl-C, `close()`, dropping the iterator) begins nothing further,
-    gives up what waits, and lets what is in flight end. Context variables of the caller reach the workers.
+    gives up what waits, and lets what is in flight end; a second Ctrl-C cuts that off too. Context variables of the
+    caller reach the workers.
+
+    `partition_by` tells an item's key: items of one key are called one after another, in the order of the input.
+    `stop_after=stop_after(failures=100)` stops when so many have failed; where the account's quota is exhausted the
+    mapping stops in any case. Then no further item begins, what has ended is yielded, and `Stopped` is raised.
 
     `progress=True` shows how far it is: a bar of tqdm in a terminal or a notebook, else (or without tqdm) a line each
     10 s in the logger `llm_guard`. A function is told a `Progress` at most each 0.1 s, also while nothing ends, and
@@ -101,6 +107,10 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     room = (ROOM_IN_ORDER if ordered else ROOM) * workers
     if buffer is not None:
         room = checks.whole("buffer", buffer, least=0)
+    if stop_after is not None and not isinstance(stop_after, StopAfter):
+        raise ConfigError("stop_after", stop_after, "stop_after(failures=..., failure_rate=...), or None")
+    if partition_by is not None:
+        checks.function("partition_by", partition_by)
     if not isinstance(items, Iterable) and not hasattr(items, "__getitem__"):
         raise ConfigError("items", type(items).__name__, "an iterable")
     progress_output.check(progress, total)
@@ -109,7 +119,8 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     recorder = None if journal is None else _recorder(function, journal, key)
     try:
         return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room,
-                       raises=on_error == "raise", show=_whole if results else _value_or_error, recorder=recorder,
+                       raises=on_error == "raise", show=_whole if results else None, recorder=recorder,
+                       stop_after=stop_after, partition_by=partition_by,
                        observer=progress_output.watch(progress, function, total))
     except BaseException:  # of the input
         if recorder is not None:

@@ -4,71 +4,87 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llm_guard import call, clock
 from llm_guard.call import Call, CutOff
 from llm_guard.errors import Cancelled, ConfigError, Rejected
 from llm_guard.mapping.finished import Finished
+from llm_guard.mapping.lanes import Lane, Lanes
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.seams import Observer, Recorder
+from llm_guard.mapping.stopping import Verdict
 from llm_guard.runtime.streams import Stream
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
+#: An item for the workers: its index, itself, and the lane of its key, where it has one. A plain tuple costs least.
+Job = tuple[int, T, Lane[Any] | None]
+
+
 class Task(Generic[T, R]):
     """What the calls of one mapping have in common. It knows nothing of the iterator, which may be dropped."""
 
-    def __init__(self, function: Callable[[T], R], finished: Finished[T, R], cut_off: CutOff,
-                 recorder: Recorder[T, R] | None, observer: Observer | None) -> None:
+    def __init__(self, function: Callable[[T], R], finished: Finished[T, R], verdict: Verdict,
+                 cut_off: CutOff, lanes: Lanes[Job[T]] | None, recorder: Recorder[T, R] | None,
+                 observer: Observer | None) -> None:
         self._function = function
         self._finished = finished
+        self._verdict = verdict
         self._cut_off = cut_off
+        self._lanes = lanes
         self._recorder = recorder
         self._observer = observer
         self._above = call.in_progress()
         self._context = contextvars.copy_context()
 
-    def of(self, index: int, item: T) -> Callable[[], None]:
-        """The job that calls the function with `item`."""
-        return lambda: self._run(index, item)
+    def run(self, job: Job[T], put: Callable[[Job[T]], None]) -> bool:
+        """Does one, and puts the next of its lane. Whether no further one is to begin."""
+        index, item, lane = job
+        stops = self._do(index, item)
+        if lane is not None and self._lanes is not None:
+            try:
+                following = self._lanes.leave(lane)
+                if following is not None and not stops:
+                    put(following)
+            except BaseException as error:  # of the key's own `__eq__`, or of a thread that could not be started
+                self._finished.fail(error)
+                return True
+        return stops
 
-    def _run(self, index: int, item: T) -> None:
+    def _do(self, index: int, item: T) -> bool:
         if self._observer is not None:
             self._observer.began(index)
         result = self._call(index, item)
-        error = result.error
-        given_up = not isinstance(error, Exception | None) or (isinstance(error, Cancelled) and self._cut_off.is_cut)
-        del error  # its traceback holds frames
-        if self._observer is not None and not given_up:
-            self._observer.ended(result, False)
-        if self._recorder is None or given_up:
-            self._finished.put(result)
-        else:
-            self._record(self._recorder, result)
-        del result  # as well, by the way of the frames below
+        stops = False
+        if result.error is None or not is_given_up(result.error, self._cut_off):
+            stops = self._verdict.says_stop(result)
+            if self._observer is not None:
+                self._observer.ended(result, False)
+            if self._recorder is not None:
+                self._record(self._recorder, result)
+                del result  # an error's traceback leads to this frame
+                return stops or self._finished.failure is not None
+        self._finished.put(result)
+        del result  # as well
+        return stops
 
     def _call(self, index: int, item: T) -> Result[T, R]:
         now = clock.current().now
         began = now()
-        above = self._above
+        above, cut_off = self._above, self._cut_off
         if above is None:
-            tally = Call(cut_off=self._cut_off)
+            tally = Call(cut_off=cut_off)
         else:  # the mapping is a guarded call's: that one's deadline holds, and what it holds is held
-            tally = Call(above.deadline, self._cut_off, above.held if above.active else frozenset())
-        value: R | None = None
-        error: BaseException | None = None
+            tally = Call(above.deadline, cut_off, above.held if above.active else frozenset())
         try:
             value = self._context.copy().run(_under, tally, self._function, item)
-        except BaseException as raised:
-            error = raised
-        turned_away = isinstance(error, (Rejected, Cancelled))
-        try:
-            return Result(index, item, value, error, tally.attempts or int(not turned_away), now() - began)
-        finally:
-            del error  # its traceback holds this frame
+        except BaseException as error:
+            turned_away = isinstance(error, (Rejected, Cancelled))
+            return Result(index, item, None, error, tally.attempts or int(not turned_away), now() - began)
+        return Result(index, item, value, None, tally.attempts or 1, now() - began)
 
     def _record(self, recorder: Recorder[T, R], result: Result[T, R]) -> None:
         def then(error: BaseException | None = None, /) -> None:
@@ -81,6 +97,11 @@ class Task(Generic[T, R]):
             recorder.record(result, then)
         except BaseException as error:
             self._finished.fail(error)
+
+
+def is_given_up(error: BaseException, cut_off: CutOff) -> bool:
+    """Whether it is no end of a call that counts: an interrupt, an exit, or the mapping gave the call up."""
+    return not isinstance(error, Exception) or (isinstance(error, Cancelled) and cut_off.waits.is_cut)
 
 
 def left_open(function: object) -> ConfigError:

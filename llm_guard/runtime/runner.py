@@ -134,13 +134,14 @@ class Run:
         gates = self._plan.all_gates if by_call else self._plan.attempt_gates
         request = Request(gates, urgent=again, patience=self._patience, by_call=by_call, deadline=self._deadline,
                           owner=self._owner, nested=self._nested, keys=self._keys)
-        if self._cut_off is not None and self._cut_off.is_cut:
+        cut_off = None if self._cut_off is None else self._cut_off.waits
+        if cut_off is not None and cut_off.is_cut:
             raise Cancelled("the call was given up before it could start")
         try:
             if now >= self._deadline:
                 raise Saturated("the deadline had passed before the call could start", policy="deadline")
             if request.gates:
-                door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
+                door.enter(request, give_up_at=give_up_at, cut_off=cut_off)
         except Rejected as rejected:
             if self._watched:
                 self._tell(events.CallRejected, policy=rejected.policy, retry_after=rejected.retry_after)
@@ -246,13 +247,14 @@ class Run:
         if self._cut_off is None:
             self._time.sleep(seconds)
             return
+        cut_off = self._cut_off.waits
         waiter = self._time.waiter()
-        self._cut_off.watch(waiter.set)
+        cut_off.watch(waiter.set)
         try:
             waiter.wait(seconds)
         finally:
-            self._cut_off.unwatch(waiter.set)
-        if self._cut_off.is_cut:
+            cut_off.unwatch(waiter.set)
+        if cut_off.is_cut:
             raise Cancelled("the call was given up while it waited between two attempts")
 
     def _tell_end(self, ending: Ending, now: float) -> None:

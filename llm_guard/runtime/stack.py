@@ -60,6 +60,11 @@ class Stack:
         """What its policies want to know of a call's arguments."""
         return self._plan.asks
 
+    @property
+    def reads_with(self) -> Classify | None:
+        """The `classify` in force: its own, or that of one of its policies."""
+        return self._plan.classify
+
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls `function` once under this stack."""
         check_function(function)

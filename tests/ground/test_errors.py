@@ -20,6 +20,7 @@ from llm_guard.errors import (
     QuotaExhausted,
     Rejected,
     Saturated,
+    Stopped,
 )
 
 EACH = [
@@ -29,6 +30,7 @@ EACH = [
     Saturated("no room", policy="bounded"),
     QuotaExhausted("used up", policy="ramp_up", retry_after=60.0),
     CallTimeout("no answer within 20 s", seconds=20.0, still_running=True),
+    Stopped("enough", reason="failures", succeeded=5, failed=3, retry_after=2.0),
     Cancelled("given up"),
     JournalError("the disk is full", path="run.db"),
     JournalBusy("in use", path="run.db", pid=7),

@@ -13,7 +13,6 @@ import threading
 import time as real_time
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
@@ -650,18 +649,18 @@ def test_many_mappings_closed_at_any_instant_leave_nothing_behind() -> None:
 @pytest.mark.parametrize("handed_over", [True, False])
 def test_a_worker_that_could_not_be_started_does_not_hold_up_the_end(
         error: BaseException, handed_over: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit = ThreadPoolExecutor.submit
-    submitted: list[object] = []
+    spawn = clock.SystemClock.spawn
+    begun: list[str] = []
 
-    def failing(self: ThreadPoolExecutor, *args: Any, **kwargs: Any) -> Any:
-        submitted.append(args)
-        if len(submitted) == 3:
+    def failing(self: clock.SystemClock, function: Callable[[], object], name: str) -> None:
+        begun.append(name)
+        if len(begun) == 3:
             if handed_over:
-                submit(self, *args, **kwargs)
+                spawn(self, function, name)
             raise error
-        return submit(self, *args, **kwargs)
+        spawn(self, function, name)
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", failing)
+    monkeypatch.setattr(clock.SystemClock, "spawn", failing)
     mapping = map_with_backpressure(lambda item: real_time.sleep(0.01), itertools.count(), workers=8)
     with pytest.raises(type(error)):
         next(mapping)
@@ -740,7 +739,8 @@ finally:
     code, said, err = run(script, interrupt=True)
     assert code == -signal.SIGINT
     assert said == ["ready", "[] 0", ""]
-    assert err.strip().endswith("KeyboardInterrupt")
+    given = int(where == "in a with block")
+    assert err.strip().endswith(f"KeyboardInterrupt\nllm_guard: interrupted; results given so far: {given}")
     assert err.count("Traceback") == 1
 
 

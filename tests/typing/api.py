@@ -22,6 +22,7 @@ from llm_guard import (
     ramp_up,
     retry,
     stack,
+    stop_after,
     stream,
     timeout,
 )
@@ -249,6 +250,10 @@ assert_type(list(map_with_backpressure(stacked, words(), on_error="return")), li
 assert_type(list(map_with_backpressure(stacked, words(), results=True)), list[Result[str, int]])
 assert_type(list(map_with_backpressure(stacked, words(), on_error="return", results=True)), list[Result[str, int]])
 assert_type(list(map_with_backpressure(client.ask, ["a"], workers=4, ordered=False, buffer=2)), list[str])
+assert_type(list(map_with_backpressure(stacked, words(), stop_after=stop_after(3), partition_by=len)), list[int])
+map_with_backpressure(stacked, words(), partition_by=lambda word: word + 1)  # type: ignore[operator]
+map_with_backpressure(stacked, words(), stop_after=3)  # type: ignore[call-overload]
+map_with_backpressure(stacked, words()).stop()
 map_with_backpressure(stacked, [1, 2])  # type: ignore[arg-type]
 map_with_backpressure(stacked, words(), on_error="ignore")  # type: ignore[call-overload]
 assert_type(BlockingExecutor(3, buffer=2).submit(stacked, "hello").result(), int)
