@@ -51,5 +51,10 @@ def rows(values: Sequence[float | None], top: float, height: int, *, ascii_only:
             drawn.append("".join(_PLAIN[part] for part in parts))
         else:
             pairs = zip(parts[0::2], [*parts, 0][1::2], strict=False)
-            drawn.append("".join(chr(_BRAILLE + sum(_LEFT[:left]) + sum(_RIGHT[:right])) for left, right in pairs))
+            drawn.append("".join(_cell(left, right) for left, right in pairs))
     return drawn
+
+
+def _cell(left: int, right: int) -> str:
+    """So many dots from below; a space where there are none, for some fonts draw empty dots."""
+    return chr(_BRAILLE + sum(_LEFT[:left]) + sum(_RIGHT[:right])) if left or right else " "

@@ -68,7 +68,7 @@ def _note_of(path: Path, own: str) -> str | None:
         if is_other and records.counts.get(Kind.SUCCESS.value):
             raise _other(path, records, own)
     if is_other:
-        with told(), closing(Lock(os.path.realpath(path), 0.0)):  # nobody uses it
+        with told(), closing(Lock(os.path.realpath(path), 0.0).connection):  # nobody uses it
             for end in ("", "-wal", "-shm"):
                 Path(f"{path}{end}").unlink(missing_ok=True)
     return note

@@ -16,7 +16,7 @@ from llm_guard.mapping.progress_logs import Redirection
 
 #: Seconds between two plain lines, and between two drawings.
 LINES_EVERY, DRAWN_EVERY = 10.0, 0.2
-_UP, _CLEAR_BELOW, _HIDE, _SHOW = "\x1b[{}A", "\x1b[J", "\x1b[?25l", "\x1b[?25h"
+_UP, _CLEAR_REST, _CLEAR_BELOW, _HIDE, _SHOW = "\x1b[{}A", "\x1b[K", "\x1b[J", "\x1b[?25l", "\x1b[?25h"
 
 
 class Display(Protocol):
@@ -91,7 +91,7 @@ class Live(_Closing):
         self._history = history
         self._file = file
         self._console = Console(file=file, highlight=False)
-        self._ascii = not _can_draw(getattr(file, "encoding", None))
+        self._ascii = not can_draw(getattr(file, "encoding", None))
         self._lock = allocate_lock()
         self._drawn: list[int] = []  # the width of each line that stands there
         self._last: Progress | None = None
@@ -137,8 +137,9 @@ class Live(_Closing):
         lines = self._lines(Look(size.width, size.height, self._ascii))[: max(1, size.height - 1)]
         up = sum(max(1, math.ceil(width / size.width)) for width in self._drawn)  # a narrower terminal has wrapped them
         start = (_UP.format(up) if up else _HIDE) + "\r"
-        clear = _CLEAR_BELOW if above or any(width != size.width for width in self._drawn) else ""
-        self._file.write(start + clear + above + "".join(line + "\n" for line in lines) + _CLEAR_BELOW)
+        clear = _CLEAR_BELOW if any(width != size.width for width in self._drawn) else ""
+        said = "".join(_over(line, size.width) for line in above.splitlines())
+        self._file.write(start + clear + said + "".join(line + "\n" for line in lines) + _CLEAR_BELOW)
         self._file.flush()
         self._drawn = [size.width] * len(lines)
 
@@ -149,7 +150,16 @@ class Live(_Closing):
         return captured.get().splitlines()
 
 
-def _can_draw(encoding: str | None) -> bool:
+def _over(line: str, width: int) -> str:
+    """A line written over what stood there, whose rest is cleared: but not where it ends at the edge, for there a
+    terminal would clear its last letter. All is not cleared first: some terminals keep what is cleared from the top."""
+    from rich.text import Text
+
+    return line + (_CLEAR_REST if Text.from_ansi(line).cell_len % width or not line else "") + "\n"
+
+
+def can_draw(encoding: str | None) -> bool:
+    """Whether frames and curves can be written so."""
     try:
         "╭█░⣿·…".encode(encoding or "ascii")
     except (LookupError, UnicodeEncodeError):

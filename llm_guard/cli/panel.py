@@ -10,7 +10,6 @@ from llm_guard.cli.history import History
 from llm_guard.mapping import progress_words as words
 from llm_guard.mapping.progress import Progress
 from llm_guard.outcome import Kind
-from llm_guard.state.pace_words import number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,21 +45,23 @@ def panel(title: str, progress: Progress, history: History, look: Look) -> Rende
     parts: list[Text] = [_bar(progress, inner, look)]
     rows = min(3, (look.height - _REST - 2) // 2)
     if rows > 0:
-        parts += [Text(), *_curves(history, inner, rows, look), Text()]
-    parts += _labelled("state", Text(words.state(progress.standing) or ("over" if progress.over else "at work"),
-                                     _COLOURS.get(progress.state or "", "")), inner)
-    parts += _labelled("items", Text(dot.join(_items(progress))), inner)
-    parts += _labelled("calls", Text(dot.join(_calls(progress))), inner)
-    parts += _labelled("time", Text(dot.join(_time(progress))), inner)
-    shown = Text(f" {printable(title)} ", "bold")
+        parts += [Text(), *_curves(progress, history, inner, rows, look), Text()]
+    state = words.state(progress.standing) or ("over" if progress.over else "at work")
+    parts += _labelled("state", [state], dot, inner, _COLOURS.get(progress.state or "", ""))
+    for label, said in (("items", _items(progress)), ("calls", _calls(progress)), ("time", _time(progress))):
+        parts += _labelled(label, said, dot, inner)
+    shown = Text(printable(title, ascii_only=look.ascii_only), "bold")
     shown.truncate(inner, overflow="ellipsis" if not look.ascii_only else "crop")
     return Panel(Group(*parts), title=shown, title_align="left", border_style="dim", width=look.width,
                  box=box.ASCII if look.ascii_only else box.ROUNDED)
 
 
-def printable(text: str) -> str:
-    """What names the run comes from outside: no control character of it reaches the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+def printable(text: str, *, ascii_only: bool = False) -> str:
+    """What names the run comes from outside: no control character of it reaches the terminal, and nothing that this
+    would spell out with more letters than were reckoned with."""
+    if ascii_only:
+        text = text.replace("·", "|")
+    return "".join(letter if letter.isprintable() and (letter.isascii() or not ascii_only) else "?" for letter in text)
 
 
 def _bar(progress: Progress, inner: int, look: Look) -> Text:
@@ -79,7 +80,7 @@ def _bar(progress: Progress, inner: int, look: Look) -> Text:
     return bar.append(told, "bold")
 
 
-def _curves(history: History, inner: int, height: int, look: Look) -> list[Text]:
+def _curves(progress: Progress, history: History, inner: int, height: int, look: Look) -> list[Text]:
     from rich.text import Text
 
     samples = history.samples
@@ -87,11 +88,12 @@ def _curves(history: History, inner: int, height: int, look: Look) -> list[Text]
     end = max(_SHORTEST, at[-1] if at else 0.0)
     width = inner - _LABEL - _AXIS - 1
     lines = []
-    for label, values, style in (("items/s", [sample.rate for sample in samples], "green"),
-                                 ("in flight", [sample.in_flight for sample in samples], "blue")):
+    for label, value, values, style in (
+            ("rate", words.rate(progress.rate), [sample.rate for sample in samples], "green"),
+            ("in flight", str(progress.in_flight), [sample.in_flight for sample in samples], "blue")):
         drawn = curves.points(at, values, end, width if look.ascii_only else 2 * width)
         top = curves.ceiling([value for value in drawn if value is not None])
-        left = [label, number(values[-1]) if values and values[-1] else "0"]
+        left = [label, value]
         axis = [f"{top:g}", *[""] * (height - 2), "0"] if height > 1 else [f"{top:g}"]
         for row, curve in enumerate(curves.rows(drawn, top, height, ascii_only=look.ascii_only)):
             lines.append(Text.assemble(
@@ -102,14 +104,18 @@ def _curves(history: History, inner: int, height: int, look: Look) -> list[Text]
     return lines
 
 
-def _labelled(label: str, said: Text, inner: int) -> list[Text]:
-    """Wrapped beside its label."""
-    from rich.console import Console
+def _labelled(label: str, said: list[str], dot: str, inner: int, style: str = "") -> list[Text]:
+    """Wrapped beside its label, between two things said."""
     from rich.text import Text
 
-    wrapped = said.wrap(Console(width=inner), inner - _LABEL) or [Text()]
-    return [Text.assemble((f"{label if not place else '':<{_LABEL}}", "dim"), line)
-            for place, line in enumerate(wrapped)]
+    lines = [said[0]]
+    for part in said[1:]:
+        if len(lines[-1]) + len(dot) + len(part) <= inner - _LABEL:
+            lines[-1] += dot + part
+        else:
+            lines.append(part)
+    return [Text.assemble((f"{label if not place else '':<{_LABEL}}", "dim"), (line, style))
+            for place, line in enumerate(lines)]
 
 
 def _items(progress: Progress) -> list[str]:
@@ -144,6 +150,6 @@ def _time(progress: Progress) -> list[str]:
     if progress.over:
         return said
     if progress.eta is not None:
-        said += [f"about {words.duration(progress.eta)} left",
+        said += [f"about {words.left(progress.eta)} left",
                  f"ends at {words.time_of_day(progress.wall + progress.eta, today=progress.wall)}"]
     return said

@@ -101,11 +101,11 @@ def _draw_rates(axes: Any, samples: Sequence[Sample], end: float, scale: float) 
     for label, colour, style, kinds in (("answered", ANSWERED, "-", {Kind.SUCCESS}),
                                         ("refused", REFUSED, "-", REFUSALS), ("failed", FAILED, "--", failed)):
         counted = [sum(sample.outcomes.get(kind, 0) for kind in kinds) for sample in samples]
-        if label == "answered" or any(counted):
+        if any(counted):
             at, values = _a_second([sample.at for sample in samples], counted, width, end)
             axes.stairs(values, [edge / scale for edge in at], color=colour, linestyle=style, linewidth=1.4,
-                        label=f"calls {label}", baseline=None)
-    axes.set_ylabel("a second")
+                        label=label, baseline=None)
+    axes.set_ylabel("calls a second")
 
 
 def _a_second(instants: Sequence[float], counts: Sequence[int], width: float,
@@ -129,7 +129,9 @@ def _a_second(instants: Sequence[float], counts: Sequence[int], width: float,
 
 
 def _draw_bands(axes: Any, samples: Sequence[Sample], scale: float, *, named: bool) -> None:
-    begun, state = 0.0, samples[0].state if samples else None
+    if not samples:
+        return
+    begun, state = 0.0, samples[0].state
     told: set[str] = set()
     for sample in [*samples[1:], None]:
         if sample is not None and sample.state == state:

@@ -53,19 +53,25 @@ def all_invalid(error: Mapping[str, Any]) -> str:
 
 
 class Interrupts:
-    """Within its block the first SIGINT or SIGTERM calls `stop`, the next one is a KeyboardInterrupt.
+    """Within its block the first SIGINT or SIGTERM calls `stop`, the second `abandon`; a further one is a
+    KeyboardInterrupt.
 
     `code` is the exit code that the first stands for; None: there was none.
     """
 
-    def __init__(self, stop: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._stop, self._say = stop, say
+    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._stop, self._abandon, self._say = stop, abandon, say
+        self._twice = False
         self._before: dict[int, Any] = {}
         self.code: Exit | None = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.code is not None:
+        if self._twice:
             raise KeyboardInterrupt
+        if self.code is not None:
+            self._twice = True
+            self._abandon()
+            return
         self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
         self._stop()
         # Elsewhere: this thread may hold the lock of what says it.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from llm_guard.cli.live import _can_draw
+from llm_guard.cli.live import can_draw
 from llm_guard.cli.panel import by_number, printable
 from llm_guard.mapping import progress_words as words
 from llm_guard.mapping.progress import Progress
@@ -29,10 +29,10 @@ def print_summary(progress: Progress, *, title: str = "llm-guard run", places: S
 
     file = file or sys.stderr
     console = Console(file=file, highlight=False)
-    console.print(summary(progress, title=title, places=places,
-                          ascii_only=not _can_draw(getattr(file, "encoding", None))))
+    ascii_only = not can_draw(getattr(file, "encoding", None))
+    console.print(summary(progress, title=title, places=places, ascii_only=ascii_only))
     if then:
-        console.print(Text(printable(then)), soft_wrap=True)
+        console.print(Text(printable(then, ascii_only=ascii_only)), soft_wrap=True)
 
 
 def summary(progress: Progress, *, title: str, places: Sequence[tuple[str, str]] = (),
@@ -42,12 +42,12 @@ def summary(progress: Progress, *, title: str, places: Sequence[tuple[str, str]]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=printable(title), title_justify="left", title_style="bold", show_header=False,
-                  box=box.ASCII if ascii_only else box.ROUNDED, border_style="dim")
+    table = Table(title=printable(title, ascii_only=ascii_only), title_justify="left", title_style="bold",
+                  show_header=False, box=box.ASCII if ascii_only else box.ROUNDED, border_style="dim")
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, said in [*rows(progress), *places]:
-        table.add_row(name, Text(printable(said)))
+        table.add_row(name, Text(printable(said, ascii_only=ascii_only)))
     return table
 
 

@@ -18,7 +18,7 @@ from llm_guard.cli.screen import Screen
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.stopping import AllInvalid, Interrupts, all_invalid
 from llm_guard.cli.target import Target
-from llm_guard.errors import Stopped
+from llm_guard.errors import Cancelled, Stopped
 from llm_guard.mapping import iterator
 from llm_guard.mapping.journal.journal import Journal
 from llm_guard.mapping.mapping import map_with_backpressure
@@ -59,7 +59,7 @@ class Work:
                 drop = self._ask.on_event(refused)
                 output = Output(settings.out or "", settings.writer())
                 try:
-                    with Interrupts(answers.stop, self._screen.say) as interrupts:
+                    with Interrupts(answers.stop, answers.abandon, self._screen.say) as interrupts:
                         reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
                               lambda: interrupts.code is not None)
                         why = self._write(answers, under, output)
@@ -94,7 +94,7 @@ class Work:
                 self._failed += error is not None
         except Stopped as stopped:
             return str(stopped)
-        except KeyboardInterrupt:
+        except (Cancelled, KeyboardInterrupt):
             return "interrupted again: what was in flight is cut off"
         return ""
 
@@ -104,7 +104,7 @@ class Work:
                 raise empty(self._source)
             return Ended(Exit.FAILED_ITEMS if self._failed else Exit.ANSWERED)
         if interrupts.code is not None:
-            return Ended(interrupts.code, why or "interrupted" if interrupts.code == Exit.INTERRUPTED else "terminated")
+            return Ended(interrupts.code, why or interrupts.code.name.lower())
         if refused.stopped:
             return Ended(Exit.STOPPED, all_invalid(self._invalid))
         return Ended(Exit.STOPPED, why or "stopped")

@@ -39,9 +39,8 @@ def _whole(result: Result[T, R]) -> Result[T, R]:
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["raise"] = ...,
-                          results: Literal[False] = ..., stop_after: StopAfter | None = ...,
-                          partition_by: Callable[[T], Hashable] | None = ..., progress: Show = ...,
-                          total: int | None = ...,
+                          results: Literal[False] = ..., progress: Show = ..., total: int | None = ...,
+                          stop_after: StopAfter | None = ..., partition_by: Callable[[T], Hashable] | None = ...,
                           journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
                           ) -> Mapping[T, R, R]: ...
 
@@ -49,9 +48,8 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: Literal["return"],
-                          results: Literal[False] = ..., stop_after: StopAfter | None = ...,
-                          partition_by: Callable[[T], Hashable] | None = ..., progress: Show = ...,
-                          total: int | None = ...,
+                          results: Literal[False] = ..., progress: Show = ..., total: int | None = ...,
+                          stop_after: StopAfter | None = ..., partition_by: Callable[[T], Hashable] | None = ...,
                           journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
                           ) -> Mapping[T, R, R | Exception]: ...
 
@@ -59,9 +57,8 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
 @overload
 def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, workers: int = ..., ordered: bool = ...,
                           buffer: int | None = ..., on_error: OnError = ...,
-                          results: Literal[True], stop_after: StopAfter | None = ...,
-                          partition_by: Callable[[T], Hashable] | None = ..., progress: Show = ...,
-                          total: int | None = ...,
+                          results: Literal[True], progress: Show = ..., total: int | None = ...,
+                          stop_after: StopAfter | None = ..., partition_by: Callable[[T], Hashable] | None = ...,
                           journal: Path | Journal | None = ..., key: Callable[[T], Key] | None = ...
                           ) -> Mapping[T, R, Result[T, R]]: ...
 
@@ -122,8 +119,8 @@ def map_with_backpressure(function: Callable[[T], R], items: Iterable[T], *, wor
     recorder = None if journal is None else _recorder(function, journal, key)
     try:
         return Mapping(function, items, workers=workers, ordered=ordered, ahead=workers + room,
-                       raises=on_error == "raise", show=_whole if results else None, stop_after=stop_after,
-                       partition_by=partition_by, recorder=recorder,
+                       raises=on_error == "raise", show=_whole if results else None, recorder=recorder,
+                       stop_after=stop_after, partition_by=partition_by,
                        observer=progress_output.watch(progress, function, total))
     except BaseException:  # of the input
         if recorder is not None:

@@ -28,26 +28,29 @@ class Bar:
     def __init__(self) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = _made_of(tqdm)
-        self._logs: Redirection | None = Redirection(lambda text, stream: _write(tqdm, text, stream))
+        self._tqdm = tqdm
+        self._bar: Any = None  # as it is drawn when it is made, that waits for what there is to draw
+        self._logs = Redirection(lambda text, stream: _write(tqdm, text, stream))
 
     def show(self, progress: Progress) -> None:
-        self._bar.show(progress)
+        if self._bar is None:
+            self._bar = _made_of(self._tqdm, progress)
+        else:
+            self._bar.show(progress)
 
     def close(self) -> None:
-        if self._logs is not None:
-            self._logs.end()
-            self._logs = None
-        self._bar.close()
+        self._logs.end()
+        if self._bar is not None:
+            self._bar.close()
 
 
-def _made_of(tqdm: Callable[..., Any]) -> Any:
+def _made_of(tqdm: Callable[..., Any], first: Progress) -> Any:
     """A bar of a subclass that shows our words."""
 
     class Drawn(tqdm):  # type: ignore[misc,valid-type]
         monitor_interval = 0
         total: int | None
-        told = ""
+        told = _words(first)
 
         @property
         def format_dict(self) -> dict[str, Any]:
@@ -60,16 +63,21 @@ def _made_of(tqdm: Callable[..., Any]) -> Any:
                 if hasattr(self, "container") and progress.total:  # a notebook's, whose widget has a total of its own
                     self.reset(progress.total)
                     self.n = progress.done
-            self.bar_format = _WITHOUT if progress.total is None else _WITH_TOTAL
+            self.bar_format = _format(progress)
             self.told = _words(progress)
             self.refresh()
 
-    return Drawn(total=None, bar_format=_WITHOUT, dynamic_ncols=True, leave=True, file=sys.stderr)
+    return Drawn(total=first.total, initial=first.done, bar_format=_format(first), dynamic_ncols=True, leave=True,
+                 file=sys.stderr)
+
+
+def _format(progress: Progress) -> str:
+    return _WITHOUT if progress.total is None else _WITH_TOTAL
 
 
 def _words(progress: Progress) -> str:
     """The important first: what does not fit is cut off."""
-    left = "" if progress.over else f"<{words.duration(progress.eta) if progress.eta is not None else '?'}"
+    left = "" if progress.over else f"<{words.left(progress.eta) if progress.eta is not None else '?'}"
     told = [words.duration(progress.elapsed) + left]
     if not progress.over:
         told.append(words.rate(progress.rate))

@@ -29,12 +29,14 @@ class Counts:
         self.running = 0  # attempts
         self._succeeded = self._failed = self._recorded = 0
         self._attempts = self._retries = 0
-        self._outcomes: Counter[Kind] = Counter()
+        self._answers = 0  # of success, the usual outcome, for which hashing an enum's member would take longest
+        self._outcomes: Counter[Kind] = Counter()  # the others
         self._failures: Counter[str] = Counter()
         self._latencies = Latencies()
         self._lately = Rate(now)
         self._steadily: Rate | None = None  # from the first item on: the time in which a model loads does not come back
-        self._new = 0
+        self._looked = now
+        self._called = self._known = 0  # items that were called and ended: in all, and when it was last looked
 
     def took(self) -> None:
         """A worker begins with an item."""
@@ -49,23 +51,24 @@ class Counts:
 
     def attempt_ended(self, kind: Kind, seconds: float) -> None:
         self.running -= 1
-        self._outcomes[kind] += 1
-        if kind is Kind.SUCCESS:
-            self._latencies.add(seconds)
+        self._outcome(kind, seconds)
 
     def unguarded(self, good: bool, seconds: float) -> None:
         """An item came to its end of which no attempt was told: it was one."""
         self._attempts += 1
-        self._outcomes[Kind.SUCCESS if good else Kind.FAILURE] += 1
-        if good:
-            self._latencies.add(seconds)
+        self._outcome(Kind.SUCCESS if good else Kind.FAILURE, seconds)
 
-    def ended(self, failure: str | None, now: float) -> None:
+    def _outcome(self, kind: Kind, seconds: float) -> None:
+        if kind is Kind.SUCCESS:
+            self._answers += 1
+            self._latencies.add(seconds)
+        else:
+            self._outcomes[kind] += 1
+
+    def ended(self, failure: str | None) -> None:
         """A worker is done with an item; `failure`: why it failed."""
         self.taken -= 1
-        self._new += 1
-        if self._steadily is None:
-            self._steadily = Rate(now, STEADILY)
+        self._called += 1
         self._end(failure)
 
     def recalled(self, failure: str | None = None) -> None:
@@ -83,19 +86,27 @@ class Counts:
 
     def at(self, now: float, wall: float, standing: Standing | None = None, *, over: bool = False) -> Progress:
         """All of it as of this instant, which is not before the one asked for last."""
-        self._lately.add(self._new, now)
+        new, self._known = self._called - self._known, self._called
+        self._lately.add(new, now)
+        if self._steadily is None and new:
+            self._steadily = Rate(self._looked, STEADILY)
         if self._steadily is not None:
-            self._steadily.add(self._new, now)
-        self._new = 0
+            self._steadily.add(new, now)
+        self._looked = now
+        if over:  # what was given up does not tell of its end
+            self.taken = self.running = 0
         return Progress(
             wall, now - self._began, self.total, self._succeeded, self._failed, self._recorded,
             self.running if self.guarded else self.taken, max(0, self.taken - self.running) if self.guarded else None,
             self._attempts, self._retries, self._lately.a_second(), None if over else self._eta(wall, standing),
-            dict(self._outcomes), dict(self._failures), self._latencies.percentiles(), standing, over)
+            self._all_outcomes(), dict(self._failures), self._latencies.percentiles(), standing, over)
+
+    def _all_outcomes(self) -> dict[Kind, int]:
+        return {**({Kind.SUCCESS: self._answers} if self._answers else {}), **self._outcomes}
 
     def _eta(self, wall: float, standing: Standing | None) -> float | None:
         done = self._succeeded + self._failed
-        if self.total is None or self._steadily is None or done - self._recorded < ENOUGH:
+        if self.total is None or self._steadily is None or self._called < ENOUGH:
             return None
         rate = self._steadily.a_second()
         if rate <= 0 or (standing is not None and standing.state == "exhausted"):

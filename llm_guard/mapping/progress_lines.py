@@ -15,14 +15,19 @@ EVERY = 10.0
 
 
 class Lines:
-    """One line each `every` seconds and one at the end: at INFO in the logger `llm_guard`, or, in a program that has
-    set up no logging, on the standard error."""
+    """One line each ten seconds and one at the end: at INFO in the logger `llm_guard`, or, in a program that has set up
+    no logging, on the standard error."""
 
-    def __init__(self, name: str, every: float = EVERY) -> None:
+    every = 1.0  # it looks more often than it tells, which makes for better estimates
+
+    def __init__(self, name: str) -> None:
         self._name = name
-        self.every = every
+        self._next = EVERY
 
     def show(self, progress: Progress) -> None:
+        if not progress.over and progress.elapsed < self._next - self.every / 2:
+            return
+        self._next = progress.elapsed + EVERY
         line = f"{self._name}: {'ended, ' if progress.over else ''}{words.line(progress)}"
         if _log.hasHandlers():
             _log.info("%s", line)

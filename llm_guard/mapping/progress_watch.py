@@ -77,13 +77,12 @@ class Watch:
             with self._lock:
                 self._counts.recalled(error)
             return
-        now = clock.current().now()
         thread = get_ident()
         with self._lock:
             kind = self._items.pop(thread, None)
             if kind is None and result.attempts:
                 self._counts.unguarded(error is None, result.seconds)
-            self._counts.ended(_reason(error, kind), now)
+            self._counts.ended(_reason(error, kind))
 
     def yielded(self) -> None:
         pass

@@ -6,7 +6,6 @@ import math
 from datetime import datetime
 
 from llm_guard.mapping.progress import Progress, Standing
-from llm_guard.state.pace_words import number
 
 _DAY = 86400.0
 
@@ -16,6 +15,11 @@ def duration(seconds: float) -> str:
     minutes, left = divmod(int(max(0.0, seconds) + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def left(seconds: float) -> str:
+    """Of what is not over: 0:01 at the least."""
+    return duration(max(1.0, seconds))
 
 
 def time_of_day(wall: float, *, today: float | None = None) -> str:
@@ -39,8 +43,14 @@ def percent(part: float) -> str:
 
 
 def rate(a_second: float) -> str:
-    """9.8/s, 0.47/s, 3.1/min."""
-    return f"{number(a_second)}/s" if a_second >= 0.1 or a_second <= 0 else f"{number(60 * a_second)}/min"
+    """38/s, 9.8/s, 0.47/s, 3.1/min: of even width, as it changes all the time."""
+    return f"{_even(a_second)}/s" if a_second >= 0.1 or a_second <= 0 else f"{_even(60 * a_second)}/min"
+
+
+def _even(value: float) -> str:
+    if value <= 0:
+        return "0"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def state(standing: Standing | None) -> str:
@@ -85,7 +95,7 @@ def line(progress: Progress) -> str:
     if not progress.over and progress.standing is not None:
         words.append(state(progress.standing))
     if progress.eta is not None:
-        words.append(f"about {duration(progress.eta)} left")
+        words.append(f"about {left(progress.eta)} left")
     return "; ".join(words) if any("," in word for word in words) else ", ".join(words)
 
 

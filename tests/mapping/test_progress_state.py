@@ -90,7 +90,7 @@ def test_items_and_attempts_are_counted_apart() -> None:
     counts.attempt_ended(Kind.LIMITED, 0.1)
     counts.attempt_started(2)
     counts.attempt_ended(Kind.SUCCESS, 2.0)
-    counts.ended(None, 3.0)
+    counts.ended(None)
     counts.recalled()
     counts.recalled("ValueError")
     told = counts.at(4.0, 1000.0)
@@ -108,7 +108,7 @@ def test_where_nothing_is_guarded_items_are_attempts() -> None:
     counts.took()
     counts.took()
     counts.unguarded(False, 1.0)
-    counts.ended("ValueError", 1.0)
+    counts.ended("ValueError")
     told = counts.at(1.0, 0.0)
     assert (told.in_flight, told.waiting, told.attempts, told.outcomes) == (1, None, 1, {Kind.FAILURE: 1})
 
@@ -121,7 +121,7 @@ def test_what_the_journal_gave_is_not_in_the_rate_and_hastens_no_end() -> None:
     assert (told.rate, told.eta) == (0, None)
     for second in range(2, 52):
         counts.took()
-        counts.ended(None, float(second))
+        counts.ended(None)
         told = counts.at(float(second), float(second))
     assert told.rate == pytest.approx(1.0, rel=0.05)
     assert told.eta == pytest.approx(50, rel=0.1)
@@ -132,7 +132,7 @@ def test_the_time_in_which_a_model_loads_is_not_taken_to_come_back() -> None:
     counts.at(300.0, 0.0)
     for tick in range(1, 101):
         counts.took()
-        counts.ended(None, 300 + tick / 10)
+        counts.ended(None)
         told = counts.at(300 + tick / 10, 0.0)
     assert told.eta == pytest.approx(90, rel=0.1)
 
@@ -141,7 +141,7 @@ def test_a_pause_is_added_to_the_rest_and_an_exhausted_quota_has_no_end() -> Non
     counts = Counts(0.0, total=20)
     for second in range(1, 11):
         counts.took()
-        counts.ended(None, float(second))
+        counts.ended(None)
         told = counts.at(float(second), 500.0 + second)
     assert told.eta is not None
     paused = counts.at(10.0, 510.0, Standing("paused", paused_until=570.0))
@@ -204,7 +204,7 @@ def test_only_all_is_a_hundred_percent() -> None:
     assert words.percent(0.29) == "29%"
 
 
-@pytest.mark.parametrize(("a_second", "said"), [(0.0, "0/s"), (0.05, "3/min"), (0.47, "0.47/s"), (9.84, "9.8/s"),
-                                                (1234.5, "1234/s")])
+@pytest.mark.parametrize(("a_second", "said"), [(0.0, "0/s"), (0.05, "3.0/min"), (0.002, "0.12/min"),
+                                                (0.47, "0.47/s"), (9.84, "9.8/s"), (1234.5, "1234/s")])
 def test_rates(a_second: float, said: str) -> None:
     assert words.rate(a_second) == said

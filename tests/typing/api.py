@@ -247,6 +247,7 @@ def words() -> Iterator[str]:
 
 assert_type(list(map_with_backpressure(bare, words())), list[bytes])
 assert_type(map_with_backpressure(stacked, words()), Mapping[str, int, int])
+assert_type(list(map_with_backpressure(stacked, words(), progress=lambda told: told.done, total=3)), list[int])
 assert_type(list(map_with_backpressure(stacked, words(), on_error="raise")), list[int])
 assert_type(list(map_with_backpressure(stacked, words(), on_error="return")), list[int | Exception])
 assert_type(list(map_with_backpressure(stacked, words(), results=True)), list[Result[str, int]])
