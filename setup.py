@@ -52,6 +52,7 @@ setup(
     python_requires=">=3.11",
     install_requires=["requests>=2.31", "urllib3>=1.26", "backoff>=2.2.1", "circuitbreaker>=2.0"],
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["llm-guard = llm_guard.cli.main:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Developers",

@@ -19,15 +19,20 @@ from llm_guard.errors import (
     Cancelled,
     ConfigError,
     GuardError,
+    JournalBusy,
+    JournalError,
     QuotaExhausted,
     Rejected,
     Saturated,
     Stopped,
 )
 from llm_guard.llm.signals import outcome_of
+from llm_guard.llm.text import Text, text_as_json, text_from_json
 from llm_guard.llm.usage import usage_of
 from llm_guard.mapping.executor import BlockingExecutor
+from llm_guard.mapping.journal.codec import Form, know_form
 from llm_guard.mapping.mapping import map_with_backpressure
+from llm_guard.mapping.progress import Progress
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.stopping import StopAfter, stop_after
 from llm_guard.outcome import Kind, Outcome
@@ -47,6 +52,7 @@ from llm_guard.state.bucket import LeakyBucket
 from llm_guard.state.limiter import Limiter
 
 if TYPE_CHECKING:
+    from llm_guard.mapping.journal.journal import Journal
     from llm_guard.state.circuit import CircuitOpen
 
 __version__ = "0.1.0"
@@ -58,10 +64,14 @@ __all__ = [
     "CircuitOpen",
     "ConfigError",
     "GuardError",
+    "Journal",
+    "JournalBusy",
+    "JournalError",
     "Kind",
     "LeakyBucket",
     "Limiter",
     "Outcome",
+    "Progress",
     "QuotaExhausted",
     "Rejected",
     "Result",
@@ -87,6 +97,7 @@ __all__ = [
 ]
 
 reading.know_shapes(outcome_of, usage_of)
+know_form("text", Form(Text, text_as_json, text_from_json))
 
 
 def __getattr__(name: str) -> Any:
@@ -94,4 +105,8 @@ def __getattr__(name: str) -> Any:
         from llm_guard.state.circuit import CircuitOpen
 
         return CircuitOpen
+    if name == "Journal":  # it brings in SQLite
+        from llm_guard.mapping.journal.journal import Journal
+
+        return Journal
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

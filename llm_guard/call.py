@@ -8,7 +8,7 @@ connection below heard from the server.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 FOREVER = float("inf")
@@ -108,10 +108,11 @@ class Call:
     entered; `active` is False once it has ended, for a context may outlive its call. `attempts` counts those that
     guarded functions made right below it; `owner` stands for the outermost guarded call around it, on whose behalf
     permits are held. `heard` is the last response that a connection received on its behalf, if it told: so what the
-    server says of the account is not lost where the function returns a text alone.
+    server says of the account is not lost where the function returns a text alone. `guards` are the policies of the
+    guarded function right below it that made its last attempt.
     """
 
-    __slots__ = ("active", "attempts", "cut_off", "deadline", "heard", "held", "owner")
+    __slots__ = ("active", "attempts", "cut_off", "deadline", "guards", "heard", "held", "owner")
 
     def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
                  held: frozenset[object] = frozenset(), owner: object = None) -> None:
@@ -121,6 +122,7 @@ class Call:
         self.held = held
         self.active = True
         self.attempts = 0
+        self.guards: Sequence[object] = ()
         self.heard: object = None
 
 

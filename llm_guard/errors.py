@@ -1,8 +1,8 @@
 """What goes wrong, as one tree.
 
 `GuardError` is the root. `ConfigError` comes at decoration. `Rejected` says that a call never started and when to come
-back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up. No error carries a prompt, an
-answer, a key or an argument, and all can be pickled.
+back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up; `JournalError` that results cannot
+be recorded. No error carries a prompt, an answer, a key or an argument, and all can be pickled.
 """
 
 from __future__ import annotations
@@ -110,3 +110,19 @@ class Stopped(GuardError):
 
 class Cancelled(GuardError):
     """The call was given up by its caller: before it could start, at the door, or between two attempts."""
+
+
+class JournalError(GuardError):
+    """The journal at `path` cannot be used, or cannot take a result: nothing that was yielded is lost."""
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class JournalBusy(JournalError):
+    """Another mapping uses the journal; `pid` is its process, or None where that is not known."""
+
+    def __init__(self, message: str, *, path: str, pid: int | None = None) -> None:
+        super().__init__(message, path=path)
+        self.pid = pid

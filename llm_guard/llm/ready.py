@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from llm_guard.llm.sending import Sender
 from llm_guard.llm.signals import outcome_of
@@ -33,6 +33,15 @@ class Asking(Protocol):
         """The JSON to post. TypeError for a prompt that this endpoint does not take."""
 
 
+class Request(NamedTuple):
+    """What a call posts; of the headers the names alone, for one of them is the key. Hold it back from logs: `body` has
+    the prompt."""
+
+    url: str
+    headers: tuple[str, ...]
+    body: dict[str, Any]
+
+
 class _Ready:
     # Slots, so that functools.wraps copies names alone, and no key, into what wraps it.
     __slots__ = ("__dict__", "_asking", "_sender")
@@ -52,6 +61,12 @@ class _Ready:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _rebuild, (type(self), self.__name__, self._asking, self._sender.parts)
+
+    def request(self, prompt: Prompt) -> Request:
+        """What a call with this prompt would post; nothing is sent. TypeError for one that the endpoint does not take.
+        """
+        body = self._asking.body(prompt, isinstance(self, ReadyStream))
+        return Request(self._sender.url(self._asking.path), self._sender.header_names(), body)
 
     def _post(self, prompt: Prompt, *, stream: bool) -> requests.Response:
         return self._sender.post(self._asking.path, self._asking.body(prompt, stream), stream=stream)

@@ -51,11 +51,11 @@ class Sender:
         """The response, its status below 400; else requests' errors. With `stream` its body is not read yet."""
         import requests
 
-        key = self._key if self._key is not None else self._key_of_environment()
+        key = self._found_key()
         header = self._provider.header
         try:
             response = self._own_session().post(
-                self._url + path, json=body, headers=dict(self._provider.headers), timeout=self._timeout, stream=stream,
+                self.url(path), json=body, headers=dict(self._provider.headers), timeout=self._timeout, stream=stream,
                 auth=None if key is None else _Key(header, key), allow_redirects=header == _BEARER)
             if response.is_redirect and header != _BEARER:
                 raise requests.exceptions.InvalidURL("the server redirects, which is not followed: the key would go "
@@ -68,6 +68,15 @@ class Sender:
             raise
         return response
 
+    def url(self, path: str) -> str:
+        """Where it posts to."""
+        return self._url + path
+
+    def header_names(self) -> tuple[str, ...]:
+        """The headers that it sets beside those of requests."""
+        own = tuple(name for name, _ in self._provider.headers)
+        return ("Content-Type", *own, *(() if self._found_key() is None else (self._provider.header,)))
+
     def strip(self, error: requests.RequestException) -> None:
         """Takes key and prompt out of the requests that an error holds on to."""
         responses = [] if error.response is None else [error.response, *error.response.history]
@@ -77,6 +86,9 @@ class Sender:
                 request.headers.pop(self._provider.header, None)
             if request is not None and hasattr(request, "body"):
                 request.body = None
+
+    def _found_key(self) -> str | None:
+        return self._key if self._key is not None else self._key_of_environment()
 
     def _key_of_environment(self) -> str | None:
         parts = urlsplit(self._url)

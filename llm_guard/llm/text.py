@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final, Self
 
 from llm_guard.llm.answers import ENDS, answer_in
@@ -34,6 +35,18 @@ class Text(str):
         made = super().__new__(cls, text)
         made.usage, made.finish_reason, made.outcome = usage, finish_reason, outcome
         return made
+
+
+def text_as_json(text: Text) -> dict[str, Any]:
+    """All that it says but for the `outcome`, which was of its time."""
+    return {"text": str(text), "usage": None if text.usage is None else asdict(text.usage),
+            "finish_reason": text.finish_reason}
+
+
+def text_from_json(plain: dict[str, Any]) -> Text:
+    """The text of which `text_as_json` was made."""
+    usage = plain["usage"]
+    return Text(plain["text"], usage=None if usage is None else Usage(**usage), finish_reason=plain["finish_reason"])
 
 
 def text_in(response: Any) -> Text:

@@ -177,6 +177,7 @@ class Run:
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
+            self._above.guards = self._plan.in_order
         return Permits(request, permits)
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:

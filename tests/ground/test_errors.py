@@ -15,6 +15,8 @@ from llm_guard.errors import (
     Cancelled,
     ConfigError,
     GuardError,
+    JournalBusy,
+    JournalError,
     QuotaExhausted,
     Rejected,
     Saturated,
@@ -30,6 +32,8 @@ EACH = [
     CallTimeout("no answer within 20 s", seconds=20.0, still_running=True),
     Stopped("enough", reason="failures", succeeded=5, failed=3, retry_after=2.0),
     Cancelled("given up"),
+    JournalError("the disk is full", path="run.db"),
+    JournalBusy("in use", path="run.db", pid=7),
 ]
 
 
@@ -87,6 +91,9 @@ def test_a_config_error_survives_a_pickle_whatever_the_value(value: object) -> N
     (EACH[4], (Rejected,)),
     (EACH[5], (GuardError, TimeoutError)),
     (EACH[6], (GuardError,)),
+    (EACH[7], (GuardError,)),
+    (EACH[8], (GuardError,)),
+    (EACH[9], (JournalError,)),
 ], ids=lambda given: type(given).__name__)
 def test_an_error_is_what_it_claims_to_be(error: GuardError, bases: tuple[type[BaseException], ...]) -> None:
     for base in (*bases, GuardError, Exception):
@@ -114,3 +121,9 @@ def test_a_timeout_is_no_error_of_the_operating_system() -> None:
     error = CallTimeout("late", seconds=1.0)
     assert error.errno is None
     assert str(error) == "late"
+
+
+def test_an_error_of_a_journal_names_its_file_and_who_uses_it() -> None:
+    error = JournalBusy("in use", path="run.db", pid=7)
+    assert (error.path, error.pid, str(error)) == ("run.db", 7, "run.db: in use")
+    assert JournalBusy("in use", path="run.db").pid is None
