@@ -56,10 +56,9 @@ class Run:
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits: Permits | None = None  # what is held for the whole call
         self._heard: object = None  # the last response that a connection received in the last attempt
-        self._watched = events.to_be_told(listeners)
-        if self._watched:
+        self._watched = events.audience_of(listeners)
+        if self._watched is not None:
             self._number = events.next_call()
-            self._first_came = self._time.now()
 
     def _bound_in_time(self, deadline: float, options: Options) -> None:
         """The instants by which the call must end, and the seconds that an attempt may take."""
@@ -110,11 +109,12 @@ class Run:
         except BaseException:  # given up, or interrupted
             ending = NO_VERDICT
             close_quietly(value)
+            self._ended = self._time.now()
             raise
         finally:
             if self._call_permits is not None:
                 self._call_permits.end(replace(ending, seconds=self._ran_for))
-            if self._watched:
+            if self._watched is not None:
                 self._tell_call(ending)
         if error is None:
             return value
@@ -131,6 +131,8 @@ class Run:
         """Waits at the door. None: a further attempt was not let in; a first one that is not let in raises."""
         again = self._attempts > 0
         now = self._came = self._time.now()
+        if not again:
+            self._first_came = now
         give_up_at = min(self._deadline, now + self._max_wait)
         if self._tries is not None and self._tries.was_refused:
             give_up_at = min(give_up_at, self._ended + self._tries.patience())
@@ -146,9 +148,11 @@ class Run:
             if request.gates:
                 door.enter(request, give_up_at=give_up_at, cut_off=self._cut_off)
         except Rejected as rejected:
-            if self._watched:
-                rejected_at = self._time.now()
-                self._tell(events.CallRejected, rejected_at, rejected.policy, rejected.retry_after, rejected_at - now)
+            if self._watched is not None:
+                self._ended = self._time.now()
+                for told in self._watched.call_rejected:
+                    told(self._number, self._ended, self._name, rejected.policy, rejected.retry_after,
+                         self._ended - now)
             if again:
                 return None
             raise
@@ -172,8 +176,9 @@ class Run:
         outcome = IGNORED
         try:
             close_quietly(before)
-            if self._watched:
-                self._tell(events.AttemptStarted, started, self._attempts, started - self._came)
+            if self._watched is not None:
+                for told in self._watched.attempt_started:
+                    told(self._number, started, self._name, self._attempts, started - self._came)
             value = self._run_function(started, permits)
             outcome = reading.of_value(value, self._plan.classify, self._heard, count=self._plan.counts)
         except BaseException as raised:
@@ -191,7 +196,7 @@ class Run:
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
                             bool(self._plan.paces))
             permits.end(ending)
-            if self._watched or self._plan.tellers:
+            if self._watched is not None or self._plan.tellers:
                 self._tell_end(ending, self._ended)
         try:
             return value, error, ending
@@ -241,8 +246,9 @@ class Run:
             wait = min(wait, self._tries.patience())
         if now + wait >= self._deadline:
             return None
-        if self._watched:
-            self._tell(events.RetryScheduled, now, self._attempts, outcome.kind, wait)
+        if self._watched is not None:
+            for told in self._watched.retry_scheduled:
+                told(self._number, now, self._name, self._attempts, outcome.kind, wait)
         return wait
 
     def _sleep(self, seconds: float) -> None:
@@ -261,33 +267,38 @@ class Run:
 
     def _tell_end(self, ending: Ending, now: float) -> None:
         """Of an attempt that ended: to those who listen, and what changed by it, in the log too."""
-        if self._watched:
+        watched = self._watched
+        if watched is not None:
             outcome = ending.outcome
-            self._tell(events.AttemptEnded, now, self._attempts, outcome.kind, ending.seconds, outcome.hint,
-                       None if ending.error is None or outcome.kind is Kind.SUCCESS else _named(ending.error),
-                       outcome.output_tokens, outcome.total_tokens)
-            self._tell_changes(now)
+            error = None if ending.error is None else _named(ending)
+            for told in watched.attempt_ended:
+                told(self._number, now, self._name, self._attempts, outcome.kind, ending.seconds, outcome.hint, error,
+                     outcome.output_tokens, outcome.total_tokens)
+            if watched.state_changed:
+                self._tell_changes(watched, now)
         for policy in self._plan.tellers:
             news = policy.news(now, self._keys or {})
             if news is not None:
                 events.log(news[0], self._name, news[1])
 
-    def _tell_call(self, ending: Ending) -> None:
-        """Of the whole call, whose last attempt ended so."""
-        now = self._time.now()
-        self._tell(events.CallEnded, now, self._attempts, ending.outcome.kind if self._attempts else None,
-                   now - self._first_came)
-
-    def _tell(self, kind: type[events.Event], at: float, *facts: Any) -> None:
-        for listeners in self._watched:
-            listeners.tell_of(kind, self._number, at, self._name, *facts)
-
-    def _tell_changes(self, now: float) -> None:
+    def _tell_changes(self, watched: events.Audience, now: float) -> None:
         for policy in self._plan.changing:
             change = policy.change(now, self._keys or {})
             if change is not None:
-                self._tell(events.StateChanged, now, policy.name, *change)
+                for told in watched.state_changed:
+                    told(self._number, now, self._name, policy.name, *change)
+
+    def _tell_call(self, ending: Ending) -> None:
+        """Of the whole call, whose last attempt ended so."""
+        if self._watched is not None:
+            for told in self._watched.call_ended:
+                told(self._number, self._ended, self._name, self._attempts,
+                     ending.outcome.kind if self._attempts else None, self._ended - self._first_came)
 
 
-def _named(error: type[BaseException]) -> str:
+def _named(ending: Ending) -> str | None:
+    """The class of the error of an attempt that did not succeed."""
+    error = ending.error
+    if error is None or ending.outcome.kind is Kind.SUCCESS:
+        return None
     return error.__qualname__ if error.__module__ == "builtins" else f"{error.__module__}.{error.__qualname__}"

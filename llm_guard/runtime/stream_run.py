@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from llm_guard import events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.outcome import SUCCESS, Kind, Outcome
 from llm_guard.runtime import reading
@@ -53,8 +52,9 @@ class StreamRun(Run):
         stream: Stream[Any] | None = None
         try:
             close_quietly(before)
-            if self._watched:
-                self._tell(events.AttemptStarted, started, self._attempts, started - self._came)
+            if self._watched is not None:
+                for told in self._watched.attempt_started:
+                    told(self._number, started, self._name, self._attempts, started - self._came)
             time = StreamTime(self._began, started, self._by_call, self._by_attempt)
             stream = self._stream(time, permits)
         finally:
@@ -64,8 +64,9 @@ class StreamRun(Run):
             if stream.begin():
                 self._last = Ending(SUCCESS, time.took, self._timeout, first_item=time.first_item)
                 self._with_stream, self._call_permits = self._call_permits, None
-                if self._watched:
-                    self._tell(events.FirstItem, self._time.now(), self._attempts, time.first_item)
+                if self._watched is not None:
+                    for told in self._watched.first_item:
+                        told(self._number, self._time.now(), self._name, self._attempts, time.first_item)
         except Refused as refused:
             return refused.value, None, self._last
         except Exception as error:
@@ -123,7 +124,8 @@ class StreamRun(Run):
         permits.end_later(ending, lambda: self._tell_late(ending))
 
     def _tell_late(self, ending: Ending) -> None:
-        self._tell_end(ending, self._time.now())
+        self._ended = self._time.now()
+        self._tell_end(ending, self._ended)
         if self._goes_on:
             self._tell_call(ending)
 
