@@ -142,7 +142,8 @@ class Listeners:
 
     def add_takers(self, takers: Takers) -> Callable[[], None]:
         """Tells of these kinds only, and without making events: for those who cannot spend a microsecond a call. They
-        must raise nothing: that would end the call."""
+        hear of each call all or nothing, so of one that was under way when they were taken off its end, too. They must
+        raise nothing: that would end the call."""
         return self._add(dict(takers))
 
     def _add(self, listener: Listener | Takers) -> Callable[[], None]:

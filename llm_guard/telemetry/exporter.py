@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Self
 
 from llm_guard import events
 from llm_guard.errors import ConfigError
-from llm_guard.events import Takers
+from llm_guard.events import Taker, Takers
 from llm_guard.runtime.guarded import Guarded, guarded_functions
 
 _log = logging.getLogger("llm_guard")
-
-
-class Since:
-    """From which call on one hears. A call that began earlier is left out altogether: its end would have no start."""
-
-    __slots__ = ("call",)
-
-    def __init__(self) -> None:
-        self.call = math.inf
 
 
 class Exporter:
@@ -38,8 +27,8 @@ class Exporter:
         self._offs: dict[Guarded[Any, Any] | None, Callable[[], None]] = {}
         self._is_broken = False
 
-    def takers(self, since: Since) -> Takers:
-        """What it does with which events, of calls from `since.call` on."""
+    def takers(self) -> Takers:
+        """What it does with which events. It hears of a call from its start to its end, or not at all."""
         raise NotImplementedError
 
     def watch(self, *functions: Guarded[..., Any]) -> Self:
@@ -52,17 +41,15 @@ class Exporter:
         if None in self._offs or (self._offs and not chosen) or len({*chosen, *self._offs}) < len(chosen) + len(
                 self._offs):
             raise ConfigError("functions", functions, "each watched once: it is watched already")
-        since = Since()
-        takers = self.takers(since)
+        takers = self.takers()
         for each in chosen:
             self._offs[each] = each.take_events(takers)
         if not chosen:
             self._offs[None] = events.everywhere.add_takers(takers)
-        since.call = events.next_call()  # whoever draws a later one saw that somebody listens
         return self
 
     def close(self) -> None:
-        """Watches nothing any more. Again: no effect."""
+        """Watches no further calls. Again: no effect."""
         while self._offs:
             self._offs.popitem()[1]()
 
@@ -78,21 +65,18 @@ class Exporter:
             self._is_broken = True
             _log.error("%s telemetry raised %s; it goes on, and says so once", self.name, type(error).__name__)
 
+    def unhurt(self, taker: Taker) -> Taker:
+        """`taker`, which may raise."""
+        def safe(*facts: Any) -> None:
+            try:
+                taker(*facts)
+            except Exception as error:
+                self.broke(error)
+
+        return safe
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def unhurt(exporter: Exporter, since: Since, taker: Callable[..., object]) -> Callable[..., None]:
-    """`taker`, which may raise and shall hear only of calls from `since` on."""
-    @wraps(taker)
-    def safe(call: int, *facts: Any) -> None:
-        if call < since.call:
-            return
-        try:
-            taker(call, *facts)
-        except Exception as error:
-            exporter.broke(error)
-    return safe

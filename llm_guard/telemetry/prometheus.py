@@ -26,7 +26,7 @@ from llm_guard.events import (
     Takers,
 )
 from llm_guard.outcome import Kind
-from llm_guard.telemetry.exporter import Exporter, Since, unhurt
+from llm_guard.telemetry.exporter import Exporter
 from llm_guard.telemetry.extras import bring
 from llm_guard.telemetry.prometheus_gauges import Pushed, register_scraped
 
@@ -70,7 +70,8 @@ class _Metrics:
 class _Function:
     """What is counted of one function, its labels resolved."""
 
-    __slots__ = ("_metrics", "_name", "attempts", "begin", "call_took", "calls", "end", "waited")
+    __slots__ = ("_attempts", "_calls", "_metrics", "_name", "begin", "call_succeeded", "call_took", "end",
+                 "succeeded", "took", "waited")
 
     def __init__(self, metrics: _Metrics, name: str) -> None:
         self._metrics, self._name = metrics, name
@@ -79,17 +80,34 @@ class _Function:
         self.end: Callable[[], None] = in_flight.dec
         self.waited: Callable[[float], None] = metrics.wait.labels(name).observe
         self.call_took: Callable[[float], None] = metrics.call.labels(name).observe
-        self.attempts: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
-        self.calls: dict[Kind | None, Callable[[], None]] = {}
+        self._attempts: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
+        self._calls: dict[str, Callable[[], None]] = {}
+        # Of what most of them do; the rest is looked up.
+        self.succeeded, self.took = self.attempts(Kind.SUCCESS)
+        self.call_succeeded = self.calls(Kind.SUCCESS.value)
 
-    def attempts_of(self, kind: str) -> tuple[Callable[[], None], Callable[[float], None]]:
-        found = (self._metrics.attempts.labels(self._name, kind).inc,
-                 self._metrics.attempt.labels(self._name, kind).observe)
-        return self.attempts.setdefault(kind, found)
+    def attempts(self, kind: Kind) -> tuple[Callable[[], None], Callable[[float], None]]:
+        found = self._attempts.get(kind.value)
+        if found is None:
+            found = self._attempts[kind.value] = (self._metrics.attempts.labels(self._name, kind.value).inc,
+                                                  self._metrics.attempt.labels(self._name, kind.value).observe)
+        return found
 
-    def calls_of(self, kind: Kind | None) -> Callable[[], None]:
-        outcome = NOT_STARTED if kind is None else kind.value
-        return self.calls.setdefault(kind, self._metrics.calls.labels(self._name, outcome).inc)
+    def calls(self, outcome: str) -> Callable[[], None]:
+        found = self._calls.get(outcome)
+        if found is None:
+            found = self._calls[outcome] = self._metrics.calls.labels(self._name, outcome).inc
+        return found
+
+
+class _Functions(dict[str, _Function]):
+    """By name; one that is missing is made."""
+
+    def __init__(self, metrics: _Metrics) -> None:
+        self._metrics = metrics
+
+    def __missing__(self, name: str) -> _Function:
+        return self.setdefault(name, _Function(self._metrics, name))
 
 
 class Prometheus(Exporter):
@@ -113,7 +131,7 @@ class Prometheus(Exporter):
             if "uplicated" in str(error):
                 raise ConfigError("prefix", prefix, "one that no other metrics of the registry have") from None
             raise ConfigError("buckets", buckets, "at least one number, in growing order") from None
-        self._functions: dict[str, _Function] = {}
+        self._functions = _Functions(self._metrics)
         self._pushed: Pushed | None = None
         self._unregister: Callable[[], None] = lambda: None
         if any(name in os.environ for name in _ENV):  # a collector of our own would be asked of this process only
@@ -124,19 +142,15 @@ class Prometheus(Exporter):
     def close(self) -> None:
         super().close()
         self._unregister()
-        for name in self._functions:  # ends that are not told any more
-            self._metrics.in_flight.labels(name).set(0)
 
-    def takers(self, since: Since) -> Takers:
-        functions, pushed = self._functions, self._pushed
+    def takers(self) -> Takers:
+        functions, pushed, success = self._functions, self._pushed, Kind.SUCCESS
 
         # What runs for each call is written out, for each step counts: a try costs nothing, a call does.
 
         def attempt_started(call: int, at: float, function: str, attempt: int, waited: float) -> None:
-            if call < since.call:
-                return
             try:
-                its = functions.get(function) or self._function(function)
+                its = functions[function]
                 its.begin()
                 its.waited(waited)
             except Exception as error:
@@ -145,14 +159,16 @@ class Prometheus(Exporter):
         def attempt_ended(call: int, at: float, function: str, attempt: int, kind: Kind, seconds: float,
                           hint: float | None, error: str | None, output_tokens: int | None,
                           total_tokens: int | None) -> None:
-            if call < since.call:
-                return
             try:
                 its = functions[function]
                 its.end()
-                count, took = its.attempts.get(kind._value_) or its.attempts_of(kind._value_)
-                count()
-                took(seconds)
+                if kind is success:
+                    its.succeeded()
+                    its.took(seconds)
+                else:
+                    count, took = its.attempts(kind)
+                    count()
+                    took(seconds)
                 if output_tokens is not None or total_tokens is not None:
                     self._count_tokens(function, output_tokens, total_tokens)
                 if pushed is not None:
@@ -161,11 +177,12 @@ class Prometheus(Exporter):
                 self.broke(raised)
 
         def call_ended(call: int, at: float, function: str, attempts: int, kind: Kind | None, seconds: float) -> None:
-            if call < since.call:
-                return
             try:
-                its = functions.get(function) or self._function(function)
-                (its.calls.get(kind) or its.calls_of(kind))()
+                its = functions[function]
+                if kind is success:
+                    its.call_succeeded()
+                else:
+                    its.calls(NOT_STARTED if kind is None else kind.value)()
                 its.call_took(seconds)
             except Exception as error:
                 self.broke(error)
@@ -183,11 +200,8 @@ class Prometheus(Exporter):
             self._metrics.first_item.labels(function).observe(seconds)
 
         return {AttemptStarted: attempt_started, AttemptEnded: attempt_ended, CallEnded: call_ended,
-                RetryScheduled: unhurt(self, since, retry_scheduled), CallRejected: unhurt(self, since, call_rejected),
-                FirstItem: unhurt(self, since, first_item)}
-
-    def _function(self, name: str) -> _Function:
-        return self._functions.setdefault(name, _Function(self._metrics, name))
+                RetryScheduled: self.unhurt(retry_scheduled), CallRejected: self.unhurt(call_rejected),
+                FirstItem: self.unhurt(first_item)}
 
     def _count_tokens(self, function: str, output: int | None, total: int | None) -> None:
         if output is not None:
