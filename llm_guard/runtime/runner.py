@@ -180,7 +180,8 @@ class Run:
                 for told in self._watched.attempt_started:
                     told(self._number, started, self._name, self._attempts, started - self._came)
             value = self._run_function(started, permits)
-            outcome = reading.of_value(value, self._plan.classify, self._heard, count=self._plan.counts)
+            outcome = reading.of_value(value, self._plan.classify, self._heard,
+                                       count=self._plan.counts or self._watched is not None)
         except BaseException as raised:
             error = raised
             outcome = reading.of_error(raised, self._plan.classify)

@@ -93,7 +93,7 @@ class StreamRun(Run):
         return error.outcome if isinstance(error, Refused) else reading.of_error(error, self._plan.classify)
 
     def read_end(self, returned: object, heard: object) -> Outcome:
-        outcome = reading.of_value(returned, None, heard, count=self._plan.counts)
+        outcome = reading.of_value(returned, None, heard, count=self._plan.counts or self._watched is not None)
         return outcome if outcome.kind is Kind.SUCCESS else SUCCESS  # its items were the answer
 
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
