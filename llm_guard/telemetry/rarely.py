@@ -38,4 +38,4 @@ class Rarely:
         (level, words), self._kept = self._kept, None
         left_out, self._left_out = self._left_out, 0
         self._said_at.append(now)
-        return level, words if not left_out else f"{words} ({left_out} changes before it are left out)"
+        return level, words if not left_out else f"{words} ({left_out} before it left out)"

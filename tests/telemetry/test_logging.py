@@ -133,7 +133,7 @@ def test_flapping_does_not_flood_and_the_last_word_is_true(lines: list[str], wat
             time.sleep(0.5)
         assert len(lines) == LINES
         time.sleep(60)
-    assert lines[LINES:] == ["INFO ask: breaker closed: its trials succeeded (93 changes before it are left out)"]
+    assert lines[LINES:] == ["INFO ask: breaker closed: its trials succeeded (93 before it left out)"]
 
 
 def test_rarely_lets_a_few_lines_through_and_keeps_the_last() -> None:
@@ -145,7 +145,7 @@ def test_rarely_lets_a_few_lines_through_and_keeps_the_last() -> None:
     assert about.say(11.0, 20, "kept later") is None
     assert about.due_at == WITHIN
     assert about.rest(WITHIN - 0.1) is None
-    assert about.rest(WITHIN) == (20, "kept later (1 changes before it are left out)")
+    assert about.rest(WITHIN) == (20, "kept later (1 before it left out)")
     assert about.due_at is None
     assert about.rest(WITHIN) is None
 
