@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from llm_guard.telemetry.exporter import Exporter
+from llm_guard.telemetry.prometheus_metrics import IN_FLIGHT
 from llm_guard.telemetry.readings import MEASURES, Measure, read
 from llm_guard.telemetry.refresh import Refresh
 
@@ -15,36 +15,33 @@ if TYPE_CHECKING:
     from prometheus_client.core import GaugeMetricFamily
 
 
-def register_scraped(exporter: Exporter, client: Any, registry: CollectorRegistry, prefix: str) -> Callable[[], None]:
-    """Has the registry read the gauges whenever it is scraped. Returns what ends that."""
+def register_scraped(exporter: Exporter, registry: CollectorRegistry, prefix: str,
+                     running: Callable[[], Iterable[tuple[str, int]]]) -> None:
+    """Has the registry read the gauges whenever it is scraped; `running`: how many attempts of each function run."""
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
 
-    def families() -> dict[Measure, GaugeMetricFamily]:
-        return {measure: GaugeMetricFamily(f"{prefix}_{measure.name}", measure.means,
-                                           labels=["function", *measure.labels]) for measure in MEASURES}
+    def family(name: str, means: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"{prefix}_{name}", means, labels=["function", *labels])
 
     class Scraped(Collector):
         def collect(self) -> Iterator[GaugeMetricFamily]:
-            found = families()
+            in_flight = family(*IN_FLIGHT)
+            found = {measure: family(measure.name, measure.means, *measure.labels) for measure in MEASURES}
             try:
+                for function, number in running():
+                    in_flight.add_metric([function], number)
                 for reading in read(exporter.functions()):
                     found[reading.measure].add_metric([reading.function, *reading.labels], reading.value)
             except Exception as error:
                 exporter.broke(error)
+            yield in_flight
             yield from found.values()
 
         def describe(self) -> list[GaugeMetricFamily]:
-            return list(families().values())
+            return [family(*IN_FLIGHT), *(family(measure.name, measure.means) for measure in MEASURES)]
 
-    collector = Scraped()
-    registry.register(collector)
-
-    def unregister() -> None:
-        with contextlib.suppress(KeyError):  # again
-            registry.unregister(collector)
-
-    return unregister
+    registry.register(Scraped())
 
 
 class Pushed(Refresh):

@@ -20,7 +20,8 @@ PACKAGE = ROOT / "llm_guard"
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 #: Modules whose every sentence is a part of some line, and the functions of others of which that is true.
 WORDS = {"state/pace_words.py": None, "telemetry/logging.py": None, "telemetry/rarely.py": None,
-         "state/pace_story.py": {"_line", "_reason"}, "policies/breaker.py": {"_why"}, "policies/ramp_up.py": {"_of_keys"}}
+         "state/pace_story.py": {"_line", "_reason"}, "policies/breaker.py": {"_why"},
+         "policies/ramp_up.py": {"_of_keys"}}
 LOGGED = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
