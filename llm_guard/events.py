@@ -7,7 +7,7 @@ is logged and dropped; the call it watched goes on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from itertools import count
@@ -113,26 +113,25 @@ def log(level: int, function: str, words: str) -> None:
 next_call: Callable[[], int] = count(1).__next__
 
 Listener = Callable[[Event], object]
-#: For kinds of events, what takes one as it is told: `taker(call, at, function, ...)`, with its fields in their order.
-Takers = Mapping[type[Event], Callable[..., object]]
-#: One who is told of a kind of events: its key, what is called, and whether that is a taker.
-_Told = tuple[object, Callable[..., object], bool]
+#: What takes the facts of an event as they are: `taker(call, at, function, ...)`, with its fields in their order.
+Taker = Callable[..., object]
+Takers = Mapping[type[Event], Taker]
 
 
 class Listeners:
     """Those who are told. Telling costs nothing while there are none.
 
     There is no lock: a finaliser may take its listener off while this very thread is in here, so each step is a single
-    operation of a dict. `heard` has who listens, by a key of each; it is looked at, and changed in here alone.
+    operation of a dict. `heard` has who listens, and `edition` is another object after each change: both are for
+    `audience_of`.
     """
 
-    __slots__ = ("_by_kind", "heard")
+    __slots__ = ("audience", "edition", "heard")
 
     def __init__(self) -> None:
         self.heard: dict[object, Listener | Takers] = {}
-        # Found out when first needed, and anew after each change: whoever reads takes the dict before it looks who
-        # listens, so what it puts into one that was replaced meanwhile harms nobody.
-        self._by_kind: dict[type[Event], list[_Told]] = {}
+        self.edition = object()
+        self.audience: Audience | None = None  # the last that was made
 
     def __bool__(self) -> bool:
         return bool(self.heard)
@@ -142,13 +141,15 @@ class Listeners:
         return self._add(listener)
 
     def add_takers(self, takers: Takers) -> Callable[[], None]:
-        """Tells of these kinds only, and without making events: for those who cannot spend a microsecond a call."""
+        """Tells of these kinds only, and without making events: for those who cannot spend a microsecond a call. They
+        hear of each call all or nothing, so of one that was under way when they were taken off its end, too. They must
+        raise nothing: that would end the call."""
         return self._add(dict(takers))
 
     def _add(self, listener: Listener | Takers) -> Callable[[], None]:
         key = object()
         self.heard[key] = listener
-        self._by_kind = {}
+        self.edition = object()
 
         def drop() -> None:
             self._drop(key)
@@ -157,48 +158,69 @@ class Listeners:
 
     def _drop(self, key: object) -> None:
         self.heard.pop(key, None)
-        self._by_kind = {}
+        self.edition = object()
 
     def tell(self, event: Event) -> None:
         """Tells each in turn, in this thread; never call it under a lock."""
-        self.tell_of(type(event), event.call, *(getattr(event, each.name) for each in fields(event)
-                                                if each.name != "call"))
+        facts = [getattr(event, each.name) for each in fields(event) if each.name != "call"]
+        for taker in self.takers_of(type(event)):
+            taker(event.call, *facts)
 
-    def tell_of(self, kind: type[Event], call: int, *facts: Any) -> None:
-        """As `tell`, of an event that is made only where somebody wants it: of that kind, with its fields in order."""
-        by_kind = self._by_kind
-        listening = by_kind.get(kind)
-        if listening is None:
-            listening = by_kind[kind] = list(_who_wants(kind, list(self.heard.items())))
-        event: Event | None = None
-        for key, listener, takes in listening:
+    def takers_of(self, kind: type[Event]) -> Iterator[Taker]:
+        """Who listens now to events of that kind."""
+        for key, listener in list(self.heard.items()):
+            if not isinstance(listener, dict):
+                yield self._makes_events(kind, key, listener)  # type: ignore[arg-type]  # then it is a Listener
+            elif kind in listener:
+                yield listener[kind]
+
+    def _makes_events(self, kind: type[Event], key: object, listener: Listener) -> Taker:
+        def tell(call: int, *facts: Any) -> None:
+            if key not in self.heard:
+                return
             try:
-                if takes:
-                    listener(call, *facts)
-                    continue
-                if event is None:
-                    event = kind(*facts, call=call)
-                listener(event)
+                listener(kind(*facts, call=call))
             except Exception as error:
                 # Its type only: a message might quote what it was working on.
                 _log.error("a listener raised %s and is dropped", type(error).__name__)
                 self._drop(key)
 
-
-def _who_wants(kind: type[Event], all_of: Iterable[tuple[object, Listener | Takers]]) -> Iterator[_Told]:
-    for key, listener in all_of:
-        if not isinstance(listener, dict):
-            yield key, listener, False  # type: ignore[misc]  # then it is a Listener
-        elif kind in listener:
-            yield key, listener[kind], True
+        return tell
 
 
 #: Told of every guarded function.
 everywhere = Listeners()
 
 
-def to_be_told(listeners: Listeners) -> tuple[Listeners, ...]:
-    """Of those of a function and those of all functions, the ones where somebody listens."""
-    if listeners.heard:
-        return (listeners, everywhere) if everywhere.heard else (listeners,)
-    return (everywhere,) if everywhere.heard else ()
+class Audience:
+    """Who is told of a call, by the kind of event: those of its function and those of all. Never call one under a lock.
+    """
+
+    __slots__ = ("attempt_ended", "attempt_started", "call_ended", "call_rejected", "edition", "edition_everywhere",
+                 "first_item", "retry_scheduled", "state_changed")
+
+    def __init__(self, listeners: Listeners) -> None:
+        self.edition, self.edition_everywhere = listeners.edition, everywhere.edition  # before it looks who listens
+
+        def takers_of(kind: type[Event]) -> tuple[Taker, ...]:
+            return *listeners.takers_of(kind), *everywhere.takers_of(kind)
+
+        self.attempt_started = takers_of(AttemptStarted)
+        self.first_item = takers_of(FirstItem)
+        self.attempt_ended = takers_of(AttemptEnded)
+        self.retry_scheduled = takers_of(RetryScheduled)
+        self.call_rejected = takers_of(CallRejected)
+        self.call_ended = takers_of(CallEnded)
+        self.state_changed = takers_of(StateChanged)
+
+
+def audience_of(listeners: Listeners) -> Audience | None:
+    """Who is told of a call that begins now, of a function with these listeners. None: nobody listens."""
+    if not listeners.heard and not everywhere.heard:
+        return None
+    audience = listeners.audience
+    if (audience is not None and audience.edition is listeners.edition
+            and audience.edition_everywhere is everywhere.edition):
+        return audience
+    audience = listeners.audience = Audience(listeners)
+    return audience

@@ -14,7 +14,7 @@ from typing import Any
 from llm_guard import call, clock, events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.outcome import SUCCESS
-from llm_guard.runtime import options
+from llm_guard.runtime import options, reading
 from llm_guard.runtime.attempt import OnItsOwn, Permits, run_on_worker
 from llm_guard.runtime.door import door
 from llm_guard.runtime.plan import Plan
@@ -42,9 +42,10 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
         if above is not None:
             mine.cut_off = above.cut_off
             above.attempts += 1
-        if listeners.heard or events.everywhere.heard:
-            telling = Telling(events.to_be_told(listeners), label, started)
-            telling.tell(events.AttemptStarted, started, 1, 0.0)
+            above.guards = plan.changing
+        if (audience := events.audience_of(listeners)) is not None:
+            telling = Telling(audience, label, started)
+            telling.attempt_started(started, 1, 0.0)
         token = call.begin(mine)
         try:
             if plan.timeouts:
@@ -58,7 +59,8 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
                     mine.active = False  # its context may outlive it
         finally:
             call.end(token)
-        if plan.classify is None and mine.heard is None and type(value) in plan.plain:
+        if plan.classify is None and mine.heard is None and type(value) in (
+                plan.plain if telling is None else reading.COUNTED_PLAIN):
             if gates or telling is not None:
                 ended = now()
                 ending = Ending(SUCCESS, ended - started, limit, None, plan.is_paced)

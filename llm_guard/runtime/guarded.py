@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from weakref import WeakSet
 
 from llm_guard.errors import ConfigError
-from llm_guard.events import Listener, Listeners
+from llm_guard.events import Listener, Listeners, Takers
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.keys import Readers, bound, readers_for
 from llm_guard.runtime.options import Options
@@ -30,7 +31,7 @@ class Guarded(Generic[P, R]):
 
     `with_options(timeout=60)(...)` makes one call under other settings; `guards` lists the policies, outermost first;
     `statistics()` tells of each; `on_event(listener)` reports what happens, without payload. `streams`: a call returns
-    a `Stream` when its first item is there.
+    a `Stream` when its first item is there. `label`: what events and the log call it.
     """
 
     __wrapped__: Callable[P, R]
@@ -44,14 +45,15 @@ class Guarded(Generic[P, R]):
         self.streams = streams
         self.readers = readers_for(function, stack.asks, readers or {})
         self._bare = function
-        self._label = getattr(function, "__qualname__", type(function).__qualname__)
+        self.label = getattr(function, "__qualname__", type(function).__qualname__)
         self._listeners = Listeners()
+        _all.add(self)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if switch.is_off:
             return self._call_bare(args, kwargs)
-        return self.stack.run(self._bare, self._label, args, kwargs, options.NONE,  # type: ignore[no-any-return]
-                              self._listeners, self.readers, self.streams)
+        return self.stack.run(  # type: ignore[no-any-return]
+            self._bare, self.label, args, kwargs, options.NONE, self._listeners, self.readers, self.streams)
 
     def _call_bare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         if self.streams:
@@ -60,7 +62,7 @@ class Guarded(Generic[P, R]):
         return self._bare(*args, **kwargs)
 
     def _run(self, chosen: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        result: R = self.stack.run(self._bare, self._label, args, kwargs, chosen, self._listeners, self.readers,
+        result: R = self.stack.run(self._bare, self.label, args, kwargs, chosen, self._listeners, self.readers,
                                    self.streams)
         return result
 
@@ -88,6 +90,10 @@ class Guarded(Generic[P, R]):
         """Tells `listener` of every event of this function; returns what takes it off again."""
         return self._listeners.add(listener)
 
+    def take_events(self, takers: Takers) -> Callable[[], None]:
+        """As `on_event`, for certain kinds of events and without making them: see `Listeners.add_takers`."""
+        return self._listeners.add_takers(takers)
+
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
 
@@ -104,7 +110,20 @@ class Guarded(Generic[P, R]):
 
     def __repr__(self) -> str:
         names = " ".join(f"@{policy.name}" for policy in self.stack.policies)
-        return f"<guarded {self._label}: {names}>"
+        return f"<guarded {self.label}: {names}>"
+
+
+_all: WeakSet[Guarded[Any, Any]] = WeakSet()
+
+
+def guarded_functions() -> list[Guarded[Any, Any]]:
+    """All of the process that are in use, in no certain order. A function that got a further decorator is in use too,
+    where somebody still has it as it was."""
+    while True:
+        try:
+            return list(_all)
+        except RuntimeError:  # another thread decorates a function at this moment
+            continue
 
 
 class _Bound(Guarded[P, R]):
@@ -118,7 +137,7 @@ class _Bound(Guarded[P, R]):
         self.stack = guarded.stack
         self.streams = guarded.streams
         self._bare = self.__wrapped__
-        self._label = guarded._label
+        self.label = guarded.label
         self._listeners = guarded._listeners
         self.readers = bound(guarded.readers, instance) if guarded.readers else guarded.readers
 

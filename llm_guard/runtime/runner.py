@@ -58,9 +58,9 @@ class Run:
         self._ran_for = 0.0  # seconds, without waits
         self._call_permits: Permits | None = None  # what is held for the whole call
         self._heard: object = None  # the last response that a connection received in the last attempt
+        if telling is None and (audience := events.audience_of(listeners)) is not None:
+            telling = Telling(audience, name)
         self._telling = telling
-        if telling is None and (listening := events.to_be_told(listeners)):
-            self._telling = Telling(listening, name, self._time.now())
 
     def _bound_in_time(self, deadline: float, options: Options, came: float | None) -> None:
         """The instants by which the call must end, and the seconds that an attempt may take. `came`: the instant at
@@ -126,6 +126,7 @@ class Run:
         except BaseException:  # given up, or interrupted
             ending = NO_VERDICT
             close_quietly(value)
+            self._ended = self._time.now()
             raise
         finally:
             if self._call_permits is not None:
@@ -146,6 +147,8 @@ class Run:
         """Waits at the door. None: a further attempt was not let in; a first one that is not let in raises."""
         again = self._attempts > 0
         now = self._came = self._time.now()
+        if not again and self._telling is not None:
+            self._telling.since = now
         give_up_at = min(self._deadline, now + self._max_wait)
         if self._tries is not None and self._tries.was_refused:
             give_up_at = min(give_up_at, self._ended + self._tries.patience())
@@ -164,9 +167,8 @@ class Run:
                 door.enter(request, give_up_at=give_up_at, cut_off=cut_off)
         except Rejected as rejected:
             if self._telling is not None:
-                rejected_at = self._time.now()
-                self._telling.tell(events.CallRejected, rejected_at, rejected.policy, rejected.retry_after,
-                                   rejected_at - now)
+                self._ended = self._time.now()
+                self._telling.call_rejected(self._ended, rejected, self._ended - now)
             if again:
                 return None
             raise
@@ -177,7 +179,7 @@ class Run:
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
-            self._above.guards = self._plan.in_order
+            self._above.guards = self._plan.changing
         return Permits(request, permits)
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
@@ -191,7 +193,7 @@ class Run:
         try:
             close_quietly(before)
             if self._telling is not None:
-                self._telling.tell(events.AttemptStarted, started, self._attempts, started - self._came)
+                self._telling.attempt_started(started, self._attempts, started - self._came)
             value = self._run_function(started, permits)
         except BaseException as raised:
             error = raised
@@ -227,7 +229,7 @@ class Run:
         """Of an attempt that returned `value`, or raised `error`; with the error that it ended in."""
         if error is None:
             try:
-                return reading.of_value(value, self._plan.classify, self._heard, count=self._plan.counts), None
+                return reading.of_value(value, self._plan.classify, self._heard, count=self._counts()), None
             except Exception as raised:  # of the user's own `classify`
                 error = raised
         try:
@@ -237,6 +239,10 @@ class Run:
             return outcome, error
         finally:
             del error  # its traceback holds this frame
+
+    def _counts(self) -> bool:
+        """Whether the tokens of an answer are of interest."""
+        return self._plan.counts or self._telling is not None
 
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""
@@ -282,7 +288,7 @@ class Run:
         if now + wait >= self._deadline:
             return None
         if self._telling is not None:
-            self._telling.tell(events.RetryScheduled, now, self._attempts, outcome.kind, wait)
+            self._telling.retry_scheduled(now, self._attempts, outcome.kind, wait)
         return wait
 
     def _sleep(self, seconds: float) -> None:
@@ -310,4 +316,4 @@ class Run:
     def _tell_call(self, ending: Ending) -> None:
         """Of the whole call, whose last attempt ended so."""
         if self._telling is not None:
-            self._telling.call_ended(self._time.now(), self._attempts, ending)
+            self._telling.call_ended(self._ended, self._attempts, ending)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from llm_guard import events
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.outcome import SUCCESS, Kind, Outcome
 from llm_guard.runtime import reading
@@ -54,7 +53,7 @@ class StreamRun(Run):
         try:
             close_quietly(before)
             if self._telling is not None:
-                self._telling.tell(events.AttemptStarted, started, self._attempts, started - self._came)
+                self._telling.attempt_started(started, self._attempts, started - self._came)
             time = StreamTime(self._began, started, self._by_call, self._by_attempt)
             stream = self._stream(time, permits)
         finally:
@@ -65,7 +64,7 @@ class StreamRun(Run):
                 self._last = Ending(SUCCESS, time.took, self._timeout, first_item=time.first_item)
                 self._with_stream, self._call_permits = self._call_permits, None
                 if self._telling is not None:
-                    self._telling.tell(events.FirstItem, self._time.now(), self._attempts, time.first_item)
+                    self._telling.first_item(self._time.now(), self._attempts, time.first_item)
         except Refused as refused:
             return refused.value, None, self._last
         except Exception as error:
@@ -92,7 +91,7 @@ class StreamRun(Run):
         return error.outcome if isinstance(error, Refused) else reading.of_error(error, self._plan.classify)
 
     def read_end(self, returned: object, heard: object) -> Outcome:
-        outcome = reading.of_value(returned, None, heard, count=self._plan.counts)
+        outcome = reading.of_value(returned, None, heard, count=self._counts())
         return outcome if outcome.kind is Kind.SUCCESS else SUCCESS  # its items were the answer
 
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
@@ -123,7 +122,8 @@ class StreamRun(Run):
         permits.end_later(ending, lambda: self._tell_late(ending))
 
     def _tell_late(self, ending: Ending) -> None:
-        self._tell_end(ending, self._time.now())
+        self._ended = self._time.now()
+        self._tell_end(ending, self._ended)
         if self._goes_on:
             self._tell_call(ending)
 

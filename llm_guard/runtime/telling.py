@@ -6,42 +6,57 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from llm_guard import events
+from llm_guard.errors import Rejected
 from llm_guard.outcome import Kind
 from llm_guard.runtime.plan import Plan
 from llm_guard.state.gate import Ending
 
 
 class Telling:
-    """Tells those who listen of one call. `since`: the instant at which it came."""
+    """Tells those who listen of one call. `since`: the instant at which it came to the door."""
 
-    __slots__ = ("_listening", "_name", "_number", "_since")
+    __slots__ = ("_audience", "_name", "_number", "since")
 
-    def __init__(self, listening: tuple[events.Listeners, ...], name: str, since: float) -> None:
-        self._listening = listening
+    def __init__(self, audience: events.Audience, name: str, since: float = 0.0) -> None:
+        self._audience = audience
         self._name = name
         self._number = events.next_call()
-        self._since = since
+        self.since = since
 
-    def tell(self, kind: type[events.Event], at: float, *facts: Any) -> None:
-        """An event of this call."""
-        for listeners in self._listening:
-            listeners.tell_of(kind, self._number, at, self._name, *facts)
+    def attempt_started(self, at: float, attempt: int, waited: float) -> None:
+        for told in self._audience.attempt_started:
+            told(self._number, at, self._name, attempt, waited)
 
-    def attempt_ended(self, now: float, attempt: int, ending: Ending, plan: Plan,
-                      keys: Mapping[Any, Hashable]) -> None:
+    def first_item(self, at: float, attempt: int, seconds: float | None) -> None:
+        for told in self._audience.first_item:
+            told(self._number, at, self._name, attempt, seconds)
+
+    def attempt_ended(self, at: float, attempt: int, ending: Ending, plan: Plan, keys: Mapping[Any, Hashable]) -> None:
         """An attempt, and what changed by it."""
-        outcome = ending.outcome
-        self.tell(events.AttemptEnded, now, attempt, outcome.kind, ending.seconds, outcome.hint,
-                  None if ending.error is None or outcome.kind is Kind.SUCCESS else _named(ending.error),
-                  outcome.output_tokens, outcome.total_tokens)
-        for policy in plan.changing:
-            change = policy.change(now, keys)
-            if change is not None:
-                self.tell(events.StateChanged, now, policy.name, *change)
+        outcome, audience = ending.outcome, self._audience
+        error = None if ending.error is None or outcome.kind is Kind.SUCCESS else _named(ending.error)
+        for told in audience.attempt_ended:
+            told(self._number, at, self._name, attempt, outcome.kind, ending.seconds, outcome.hint, error,
+                 outcome.output_tokens, outcome.total_tokens)
+        if audience.state_changed:
+            for policy in plan.changing:
+                change = policy.change(at, keys)
+                if change is not None:
+                    for told in audience.state_changed:
+                        told(self._number, at, self._name, policy.name, *change)
 
-    def call_ended(self, now: float, attempts: int, ending: Ending) -> None:
+    def retry_scheduled(self, at: float, attempt: int, kind: Kind, wait: float) -> None:
+        for told in self._audience.retry_scheduled:
+            told(self._number, at, self._name, attempt, kind, wait)
+
+    def call_rejected(self, at: float, rejected: Rejected, waited: float) -> None:
+        for told in self._audience.call_rejected:
+            told(self._number, at, self._name, rejected.policy, rejected.retry_after, waited)
+
+    def call_ended(self, at: float, attempts: int, ending: Ending) -> None:
         """The whole call, whose last attempt ended so."""
-        self.tell(events.CallEnded, now, attempts, ending.outcome.kind if attempts else None, now - self._since)
+        for told in self._audience.call_ended:
+            told(self._number, at, self._name, attempts, ending.outcome.kind if attempts else None, at - self.since)
 
 
 def tell_news(plan: Plan, name: str, now: float, keys: Mapping[Any, Hashable]) -> None:

@@ -21,6 +21,7 @@ from llm_guard.events import (
     Listeners,
     RetryScheduled,
     StateChanged,
+    audience_of,
 )
 from llm_guard.outcome import Kind
 
@@ -103,7 +104,10 @@ def test_takers_are_told_of_their_kinds_only_with_the_facts_as_they_are() -> Non
     listeners.add(told.append)
     for event in EACH:
         listeners.tell(event)
-    listeners.tell_of(AttemptStarted, 9, 2.0, "ask", 1, 0.0)
+    audience = audience_of(listeners)
+    assert audience is not None
+    for told_of in audience.attempt_started:
+        told_of(9, 2.0, "ask", 1, 0.0)
     off()
     listeners.tell(EACH[1])
     assert taken == [(0, 1.0, "ask", 1, 0.5), (7, 1.0, "ask", 2, None, 9.0), (9, 2.0, "ask", 1, 0.0)]
@@ -119,24 +123,40 @@ def test_no_event_is_made_where_only_takers_listen(monkeypatch: pytest.MonkeyPat
     taken: list[object] = []
     listeners = Listeners()
     listeners.add_takers({AttemptStarted: lambda *facts: taken.append(facts)})
-    listeners.tell_of(AttemptStarted, 9, 2.0, "ask", 1, 0.0)
-    assert taken == [(9, 2.0, "ask", 1, 0.0)]
+    listeners.tell(EACH[1])
+    assert taken == [(0, 1.0, "ask", 1, 0.5)]
 
 
-def test_takers_one_of_which_raises_are_all_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    taken: list[object] = []
+def test_an_audience_is_kept_until_somebody_comes_or_goes() -> None:
+    one, other = Listeners(), Listeners()
+    assert audience_of(one) is None
+    off = one.add(_ignore)
+    before = audience_of(one)
+    assert before is not None
+    assert audience_of(one) is before
+    assert len(before.call_ended) == 1
+    assert audience_of(other) is None
+    off_everywhere = events.everywhere.add_takers({CallEnded: _ignore})
+    try:
+        after = audience_of(one)
+        assert after is not None
+        assert (len(after.call_ended), len(after.attempt_started)) == (2, 1)
+        assert audience_of(other) is not None
+    finally:
+        off_everywhere()
+    off()
+    assert audience_of(one) is None
 
-    def broken(*facts: object) -> None:
-        raise KeyError("a prompt that nobody may see")
 
+def test_one_that_was_taken_off_or_dropped_is_not_told_by_an_audience_of_before() -> None:
+    told: list[Event] = []
     listeners = Listeners()
-    listeners.add_takers({CallEnded: broken, AttemptStarted: lambda *facts: taken.append(facts)})
-    with caplog.at_level(logging.DEBUG, "llm_guard"):
-        for event in EACH[::-1]:
-            listeners.tell(event)
-    assert not taken
-    assert not listeners
-    assert [record.getMessage() for record in caplog.records] == ["a listener raised KeyError and is dropped"]
+    off = listeners.add(told.append)
+    audience = audience_of(listeners)
+    assert audience is not None
+    off()
+    audience.call_ended[0](1, 2.0, "ask", 1, None, 3.0)
+    assert not told
 
 
 def test_numbers_of_calls_are_drawn_once_each() -> None:

@@ -144,7 +144,7 @@ def test_to_drop_it_nobody_is_waited_for_or_told() -> None:
     assert in_time
     assert told == 2  # that it started, and of its first item
     ask.statistics()
-    assert len(seen) == 3
+    assert len(seen) == 4  # and of its end, and the call's
 
 
 def test_its_permit_is_back_for_the_very_call_in_whose_midst_it_was_found(time: VirtualClock,
