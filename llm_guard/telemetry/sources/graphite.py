@@ -49,9 +49,10 @@ def graphite(url: str, target: str, *, back: float = 600.0, timeout: float = 5.0
 
         movingAverage(scale(stats.timers.request.mean, 0.001), '1min')
 
-    The newest point counts, among those of the last `back` seconds, that is not empty. `steer` looks at its age: give it
-    a `stale_after` of some steps of the series. `timeout` in seconds. `headers`, and `auth` (user and password), go to that server alone; redirects are not followed.
-    ConfigError for what cannot work; NoMeasure, when called, where there is no value.
+    The newest point counts, among those of the last `back` seconds, that is not empty. `steer` looks at its age: give
+    that a `stale_after` of some steps of the series. `timeout` in seconds. `headers`, and `auth` (user and password),
+    go to that server alone; redirects are not followed. ConfigError for what cannot work; NoMeasure, when called, where
+    there is no value.
     """
     if not (isinstance(target, str) and target.strip()):
         raise ConfigError("target", target, "a target of Graphite's render API")

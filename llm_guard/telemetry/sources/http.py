@@ -31,7 +31,7 @@ class JsonServer:
 
     def __init__(self, url: str, timeout: float, headers: Mapping[str, str] | None,
                  auth: tuple[str, str] | None) -> None:
-        allowed = "an address that begins with http:// or https://, without user and password (give auth=) and without a query"
+        allowed = "an address that begins with http:// or https://, without query, user and password (give auth=)"
         try:
             parts = urlsplit(url)
             wrong = (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc
