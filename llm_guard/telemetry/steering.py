@@ -97,7 +97,7 @@ class Steering:
         if new is None:
             return None
         self._ceiling = new
-        if (self.rate() or 0.0) >= LIMITS * new:  # else it changes nothing yet
+        if error < 0 or (self.rate() or 0.0) >= LIMITS * new:  # else it changes nothing yet
             self._settle(now, seen)
         return new
 

@@ -56,9 +56,10 @@ def test_one_step_is_proportional_within_its_bounds_and_none_within_the_toleranc
     assert [move for _, move in looks.moves] == ([] if factor is None else [pytest.approx(factor)])
 
 
-def test_between_two_steps_the_window_and_a_call_pass() -> None:
+@pytest.mark.parametrize("measure", [20.0, 0.1], ids=["down", "up"])
+def test_between_two_steps_the_window_and_a_call_pass(measure: float) -> None:
     looks = Looks(latency=25.0)
-    looks.go(400, 20.0)
+    looks.go(400, measure)
     instants = [at for at, _ in looks.moves]
     assert instants[0] == 90  # at first, too: what was before says nothing
     assert {later - earlier for earlier, later in pairwise(instants)} == {90}
@@ -135,7 +136,7 @@ def test_a_pace_that_the_server_refuses_is_not_lowered_on_top() -> None:
 
 def test_a_ceiling_that_was_set_by_hand_is_taken_up_and_given_its_time() -> None:
     looks = Looks()
-    looks.go(70, 20.0)
+    looks.go(120, 20.0)
     looks.ceiling = 100.0
     looks.go(60, 20.0)
     assert len(looks.moves) == 1

@@ -48,11 +48,12 @@ class _Ear:
         clock.current().spawn(self._loop, "llm_guard statsd")
 
     def close(self) -> None:
-        if self._closed:
-            return
+        """It may be called by a finaliser: it waits for nobody."""
         self._closed = True
         with suppress(OSError), socket.socket(self._socket.family, socket.SOCK_DGRAM) as bell:
             bell.sendto(b"", self.address)  # a thread that waits in a socket is not woken by closing it
+
+    def wait_closed(self) -> None:
         self._gone.wait(CLOSES_WITHIN)
 
     def _loop(self) -> None:
@@ -89,7 +90,9 @@ class Statsd:
 
     def close(self) -> None:
         """Listens no more. Again: no effect."""
-        self._close()
+        if self._close.alive:
+            self._close()
+            self._ear.wait_closed()
 
     def __call__(self) -> float:
         mean = self._ear.timings.mean(clock.current().now())
