@@ -193,9 +193,12 @@ def test_it_reads_only_while_calls_are_made_and_a_night_is_no_failure(caplog: py
         time.sleep(36_000)
         assert reads.count == before
         assert handle.statistics().why == "no calls"
-        traffic.resting, reads.answer = False, 2.0
+        traffic.resting = False
+        time.sleep(8)
+        assert reads.count > before  # without an answer, as a measure of no calls has none
+        reads.answer = 2.0
         time.sleep(20)
-        assert reads.count > before
+        assert handle.statistics().state == "steering"
     assert len(lines(caplog)) == 1
 
 

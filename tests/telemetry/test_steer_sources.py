@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -281,6 +284,34 @@ def test_a_listener_that_is_dropped_closes_its_port() -> None:
         except ConfigError:
             assert time.monotonic() < until
             time.sleep(0.01)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_hears_too() -> None:
+    code = """
+import os, socket, time
+from llm_guard.telemetry.sources import NoMeasure, statsd
+source = statsd("a", port=0)
+child = os.fork()
+if child:
+    source.close()  # so that the child alone is left
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+            sender.sendto(b"a:500|ms", ("127.0.0.1", source.port))
+            time.sleep(0.02)
+    print("heard" if ended[1] == 0 else ended)
+else:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            os._exit(source() != 0.5)
+        except NoMeasure:
+            time.sleep(0.02)
+    os.abort()
+"""
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=30)
+    assert (ended.stdout, ended.stderr) == ("heard\n", "")
 
 
 @pytest.mark.parametrize("options", [{"name": ""}, {"name": "a:b"}, {"host": ""}, {"port": -1}, {"window": 0}],

@@ -20,8 +20,10 @@ from llm_guard.telemetry.sources.timings import Timings
 
 #: Bytes of the longest datagram, and of those that may wait while the listener is busy.
 LONGEST, BUFFER = 65_536, 1 << 20
-#: Seconds that `close` waits for the listener to be gone.
-CLOSES_WITHIN = 1.0
+#: Seconds after which the listener looks whether it was closed, though nothing came; and that `close` waits for that.
+LOOKS_EVERY, CLOSES_WITHIN = 1.0, 2.0
+#: Seconds that it rests after an error of its socket: one that lasts shall not keep it busy.
+RESTS = 0.1
 
 
 class _Ear:
@@ -34,6 +36,7 @@ class _Ear:
             with suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             self._socket.bind((host, port))
+            self._socket.settimeout(LOOKS_EVERY)
         except BaseException:
             self._socket.close()
             raise
@@ -51,19 +54,20 @@ class _Ear:
         """It may be called by a finaliser: it waits for nobody."""
         self._closed = True
         with suppress(OSError), socket.socket(self._socket.family, socket.SOCK_DGRAM) as bell:
-            bell.sendto(b"", self.address)  # a thread that waits in a socket is not woken by closing it
+            bell.sendto(b"", self.address)  # wakes the thread, where no other process has the port too
 
     def wait_closed(self) -> None:
         self._gone.wait(CLOSES_WITHIN)
 
     def _loop(self) -> None:
-        now = clock.current().now
+        time = clock.current()
         while not self._closed:
             try:
-                datagram = self._socket.recv(LONGEST)
-            except OSError:  # an error of some sender's; the socket lives
-                continue
-            self.timings.hear(now(), datagram)
+                self.timings.hear(time.now(), self._socket.recv(LONGEST))
+            except TimeoutError:
+                pass
+            except OSError:  # of some sender's, most likely: the socket lives
+                time.sleep(RESTS)
         self._socket.close()
         self._gone.set()
 
