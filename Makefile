@@ -26,6 +26,7 @@ slow: $(VENV)/ready-test
 	$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
 
 bench: $(VENV)/ready-bench
+	$(RUN) benchmarks/peers.py --out out
 	$(RUN) benchmarks/overhead.py
 	$(RUN) benchmarks/bucket.py
 

@@ -6,6 +6,9 @@ from setuptools import find_packages, setup
 
 #: The libraries that benchmarks/strategies runs beside this one; it takes some of them apart, hence the bounds.
 STRATEGIES = ["pyrate-limiter>=4.5,<5", "botocore>=1.44,<1.45", "adaptive-concurrency>=0.1.1,<0.2"]
+#: The libraries beside which each decorator is timed, by benchmarks/peers.py; the others of it are needed anyway.
+PEERS = ["tenacity>=9", "stamina>=24", "pybreaker>=1.2", "limits>=4", "throttled-py>=3", "ratelimit>=2.2",
+         "func-timeout>=4.3", "pebble>=5"]
 #: The clients of LLM APIs that are built on httpx, or its successor.
 CLIENTS = ["httpx>=0.27", "httpx2>=2.0", "openai>=3", "anthropic>=2", "huggingface_hub>=2"]
 #: What each part outside the core needs: a part brings its library in when it is first used.
@@ -27,7 +30,7 @@ EXTRAS = {
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
              "types-requests",
              # So that no test is skipped.
-             "matplotlib>=3.8", "tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", *STRATEGIES,
+             "matplotlib>=3.8", *PEERS, *STRATEGIES,
              # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.
              *CLIENTS,
              "starlette>=0.37",
@@ -35,7 +38,7 @@ EXTRAS = {
              "gunicorn>=22", "waitress>=3", "selenium>=4.20"],
     "lint": ["mypy>=1.11", "ruff>=0.6", "types-requests", "types-tqdm", "django-stubs>=5",
              *(need for part in ("cli", "flask", "prometheus", "opentelemetry") for need in PARTS[part])],
-    "bench": ["tenacity>=9", "pybreaker>=1.2", "func-timeout>=4.3", "trustme>=1.1", *STRATEGIES, "matplotlib>=3.8",
+    "bench": [*PEERS, "trustme>=1.1", *STRATEGIES, "matplotlib>=3.8",
               "prometheus-client>=0.20", "flask>=3", "gunicorn>=22"],
 }
 EXTRAS["all"] = sorted({need for needs in EXTRAS.values() for need in needs})

@@ -114,6 +114,16 @@ class RampUp(Policy):
         plan.read_with(self._classify)
 
     @property
+    def decorates(self) -> str:
+        """The name of the one function that it decorates, or else its own."""
+        return self._decorates or self.name
+
+    @property
+    def keyed(self) -> bool:
+        """It has a state for each key."""
+        return isinstance(self._gate, Keyed)
+
+    @property
     def ceiling(self) -> float | None:
         """The most calls a second that it lets start, with a key: for each, or None. May be set at any time."""
         return self._ceiling
@@ -205,7 +215,7 @@ class RampUp(Policy):
         said = words or lines[0]
         if isinstance(self._gate, Keyed):
             said = _of_keys(said, every=key is EVERY_KEY)
-        events.log(logging.INFO, self._decorates or self.name, said)
+        events.log(logging.INFO, self.decorates, said)
 
     def statistics(self) -> RampUpStatistics:
         if not isinstance(self._gate, Keyed):

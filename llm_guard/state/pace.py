@@ -302,4 +302,4 @@ class Pace:
                             max(gate.opens_at, self._allowance.ready_at(now)) - now, self._load.strain.seconds,
                             self.story.why, self.story.since(now), self.story.next_probe_in(now),
                             rate.bound if rate.learned else None, (window.held or None) if window.slots else None,
-                            rate.growth_capped(now))
+                            rate.growth_capped(now), self._allowance.started)

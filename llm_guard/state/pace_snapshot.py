@@ -23,7 +23,8 @@ class PaceSnapshot:
     may start, `next_probe_in` those until a probe may (None: none is needed), `latency` the mean in seconds, of a
     stream to its first item (None: not known). What it learned of the server: `limit` is the rate that it was seen to
     bear, in calls a second, `capacity` the most calls in flight that it accepted, where its slots were seen to be full
-    (None: not known), and `growth_limited` whether it said, not long ago, that the traffic grew too fast.
+    (None: not known), and `growth_limited` whether it said, not long ago, that the traffic grew too fast. `started`
+    counts the calls that it let start.
     """
 
     state: str
@@ -38,6 +39,7 @@ class PaceSnapshot:
     limit: float | None
     capacity: int | None
     growth_limited: bool
+    started: int = 0
 
 
 def together(all_of: list[PaceSnapshot]) -> PaceSnapshot:
@@ -51,7 +53,7 @@ def together(all_of: list[PaceSnapshot]) -> PaceSnapshot:
         reasons.pop() if len(reasons) == 1 else "several reasons", min((each.since for each in all_of), default=0.0),
         min((each.next_probe_in for each in all_of if each.next_probe_in is not None), default=None),
         _sum(each.limit for each in all_of), _sum(each.capacity for each in all_of),
-        any(each.growth_limited for each in all_of))
+        any(each.growth_limited for each in all_of), sum(each.started for each in all_of))
 
 
 def _sum(values: Iterable[N | None]) -> N | None:

@@ -54,6 +54,26 @@ def test_overhead_prints_markdown_of_even_rows() -> None:
     assert {line.count("|") for line in table} == {6}
 
 
+def test_peers_are_timed_beside_the_decorators_and_goals_judged(tmp_path: Path) -> None:
+    for library in ("tenacity", "stamina", "pybreaker", "pyrate_limiter", "limits", "throttled", "ratelimit",
+                    "func_timeout", "pebble"):
+        pytest.importorskip(library)  # they come with the extra "bench"
+    lines = printed("peers.py", "--rounds", "2", "--slice", "0.0005", "--out", str(tmp_path), "--gross", "1e9")
+    costs, goals = rows(lines, "subject"), rows(lines, "part")
+    figures = json.loads((tmp_path / "peers.json").read_text(encoding="utf-8"))
+    assert [line.split("  ")[0] for line in costs] == list(figures["costs"])
+    assert set(figures["versions"]) >= {"llm-guard-flow", "tenacity", "pebble"}
+    assert len(goals) == len(figures["goals"]) == 8
+    for line, goal in zip(goals, figures["goals"], strict=True):
+        assert goal["ratio"] > 0
+        assert ("  yes  " in line) == (goal["ratio"] <= goal["most"])
+    assert (tmp_path / "peers.md").read_text(encoding="utf-8").count("\n| ") == len(costs) + len(goals) + 4
+    failed = subprocess.run([sys.executable, str(HERE / "peers.py"), "--rounds", "1", "--slice", "0.0005", "--gross",
+                             "1e-9"], capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 1
+    assert failed.stderr.count("the goal is") == 8
+
+
 def test_bucket_prints_its_figures_and_lateness() -> None:
     lines = printed("bucket.py", "--threads", "5", "--rate", "200", "--seconds", "0.2", "--idle", "0.05")
     figures = rows(lines, "figure")
