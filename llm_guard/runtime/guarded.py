@@ -13,6 +13,7 @@ from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.keys import Readers, bound, readers_for
 from llm_guard.runtime.options import Options
+from llm_guard.runtime.registry import registry
 from llm_guard.runtime.stream_unguarded import unguarded
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Guarded(Generic[P, R]):
         self._bare = function
         self._label = getattr(function, "__qualname__", type(function).__qualname__)
         self._listeners = Listeners()
+        registry.add(self)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if switch.is_off:
@@ -82,6 +84,10 @@ class Guarded(Generic[P, R]):
     def statistics(self) -> dict[str, Any]:
         """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
         return self.stack.statistics()
+
+    def waiting(self) -> int:
+        """How many wait at the door for all that its stack needs: an upper bound where others share its policies."""
+        return self.stack.waiting()
 
     def on_event(self, listener: Listener) -> Callable[[], None]:
         """Tells `listener` of every event of this function; returns what takes it off again."""
