@@ -28,8 +28,8 @@ class Access:
 
     def __init__(self, token: str | None, allowed: Callable[[Any], object] | None, secret: str | bytes | None) -> None:
         if token is None and allowed is None:
-            raise ConfigError("token", None, f"a text of at least {SHORTEST} characters, where allowed= is not given: the "
-                                             "status page is never open to everybody")
+            raise ConfigError("token", None, f"a text of at least {SHORTEST} characters, where allowed= is not given: "
+                                             "the status page is never open to everybody")
         if token is not None and (not isinstance(token, str) or len(token) < SHORTEST):
             shown = f"a text of {len(token)} characters" if isinstance(token, str) else type(token).__name__
             raise ConfigError("token", shown, f"a text of at least {SHORTEST} characters, such as "

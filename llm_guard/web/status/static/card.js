@@ -22,7 +22,7 @@ function put(target, text) {
 export function clock(seconds) {
   const at = new Date(Date.now() + seconds * 1000);
   const time = at.toLocaleTimeString("en-GB");
-  return seconds < 43200 ? time : `${at.toLocaleDateString("en-CA")} ${time}`;
+  return Math.abs(seconds) < 43200 ? time : `${at.toLocaleDateString("en-CA")} ${time}`;
 }
 
 function lasting(seconds) {
@@ -124,6 +124,7 @@ export class Card {
     const before = [this.word, this.circuit];
     this.word = facts.pace?.state ?? "none";
     this.circuit = facts.breaker?.state ?? "none";
+    this.state.hidden = !facts.pace && Boolean(facts.breaker);
     put(this.state, facts.pace ? this.word : "no pace");
     this.state.dataset.state = this.word;
     this.breaker.hidden = !facts.breaker;
@@ -179,8 +180,8 @@ function why({pace, breaker}) {
   const said = [];
   if (pace?.state === "paused") said.push(`until ${clock(pace.gate_in ?? 0)}`);
   if (pace) said.push(pace.why);
-  if (pace?.since) said.push(`for ${lasting(pace.since)}`);
+  if (pace?.since) said.push(`since ${clock(-pace.since)}`);
   if (pace?.next_probe_in && pace.state !== "paused") said.push(`next probe in ${lasting(pace.next_probe_in)}`);
   if (breaker?.state === "open") said.push(`circuit open for another ${lasting(breaker.open_in ?? 0)}`);
-  return said.join(" · ") || "no pace to tell of";
+  return said.join(" · ");
 }

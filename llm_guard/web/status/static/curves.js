@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 100;
 
 const PICTURES = [
-  {title: "Calls a second", unit: "/s", least: 1, lines: ["answered", "refused", "failed"], rates: true},
+  {title: "Calls/s", unit: "", least: 1, lines: ["answered", "refused", "failed"], rates: true},
   {title: "In flight and waiting", unit: "", least: 4, lines: ["in_flight", "waiting"]},
   {title: "Mean latency", unit: " s", least: 0.1, lines: ["latency"]},
 ];
@@ -23,10 +23,11 @@ export function merge(before, told, newest, bins) {
   const merged = {};
   for (const name of Object.keys(told)) {
     if (name === "first") continue;
+    const nothing = name === "latency" ? null : 0;
     merged[name] = Array.from({length: bins}, (_, at) => {
       const bin = newest - bins + 1 + at;
-      if (bin >= told.first) return told[name][bin - told.first] ?? 0;
-      return before?.values[name][bin - before.newest + bins - 1] ?? (name === "latency" ? null : 0);
+      if (bin >= told.first) return told[name][bin - told.first] ?? nothing;
+      return before?.values[name][bin - before.newest + bins - 1] ?? nothing;
     });
   }
   return {newest, values: merged};
@@ -87,15 +88,16 @@ export class Curves {
       const scale = nice(most);
       picture.top.textContent = number(scale) + picture.unit;
       picture.svg.setAttribute("viewBox", `0 0 ${status.bins - 1} ${HEIGHT}`);
-      picture.from.textContent = `${number(status.bins * status.width / 60)} min ago`;
+      const span = number(status.bins * status.width / 60);
+      picture.from.textContent = `${span} min ago`;
       const words = lines.map((line, at) => {
-        picture.paths[at].setAttribute("d", path(line, scale));
+        picture.paths[at].setAttribute("d", path(at ? seen(line) : line, scale));
         const now = number(latest(line)) + (latest(line) === null ? "" : picture.unit);
         if (picture.nows[at].textContent !== now) picture.nows[at].textContent = now;
         const highest = Math.max(0, ...line.filter((value) => value !== null));
         return `${NAMES[picture.lines[at]]} ${now}, at most ${number(highest)}${picture.unit}`;
       });
-      picture.svg.setAttribute("aria-label", `${picture.title} of ${this.label}, last 15 minutes: ${words.join("; ")}`);
+      picture.svg.setAttribute("aria-label", `${picture.title} of ${this.label}, last ${span} minutes: ${words.join("; ")}`);
     }
   }
 }
@@ -116,6 +118,11 @@ function latest(line) {
 function nice(most) {
   const power = 10 ** Math.floor(Math.log10(most));
   return power * ([1, 2, 5].find((step) => step * power >= most * 0.999) ?? 10);
+}
+
+// Only the first line of a picture is drawn where it is nought: they would lie on one another.
+function seen(line) {
+  return line.map((value, at) => (value || line[at - 1] || line[at + 1] ? value : null));
 }
 
 function path(line, scale) {
