@@ -97,12 +97,15 @@ def test_after_a_fork_all_figures_begin_anew_and_are_heard_on() -> None:
     ask = bounded(1)(answer)
     collector = Collector()
     ask()
-    collector._adding.acquire()
-    threading.Thread(target=collector.after_fork).start()  # as the only thread of the child
-    while collector.has_answered():
-        pass
+    busy = threading.Thread(target=collector._adding.acquire)  # a thread that the child does not have
+    busy.start()
+    busy.join()
+    collector.after_fork()
     ask()
     assert outcomes(collector, ask) == {"success": 1}
+    new = bounded(1)(answer)
+    new()
+    assert outcomes(collector, new) == {"success": 1}
 
 
 def test_whether_anything_was_answered() -> None:
@@ -142,7 +145,7 @@ def test_who_waits_is_seen_while_nobody_looks_and_the_thread_ends_with_its_work(
     callers = [threading.Thread(target=ask) for _ in range(3)]
     for caller in callers:
         caller.start()
-    [mine] = [thread for thread in _soon(lambda: [each for each in sampling() if each not in before])]
+    [mine] = _soon(lambda: [each for each in sampling() if each not in before])
     record = collector.record_of(ask)
     assert _soon(lambda: 2 in record._at(clock.current().now()).since(None)["waiting"])  # type: ignore[operator]
     assert mine.is_alive()

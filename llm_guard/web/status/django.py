@@ -42,8 +42,10 @@ def urls(site: Site) -> list[URLPattern]:
         answer = site.respond(Request(
             request.method or "GET", f"/{rest}", root, headers, request.META.get("QUERY_STRING", ""), read(request),
             request.get_host(), request.is_secure(), request))
-        response = HttpResponse(answer.body, status=answer.status)
+        response = HttpResponse(b"" if request.method == "HEAD" else answer.body, status=answer.status)
         del response.headers["Content-Type"]
+        if answer.status not in (204, 304):
+            response.headers["Content-Length"] = str(len(answer.body))
         for name, value in answer.headers:
             if name != "Set-Cookie":
                 response.headers[name] = value
