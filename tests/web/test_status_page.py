@@ -430,10 +430,10 @@ def test_it_shows_one_process_where_several_answer_and_presses_its_buttons(page:
         for action, paused in (("pause", True), ("resume", False)):
             page.card("nightly", f"[data-action={action}]").click()
             assert page.soon(lambda paused=paused: (page.state("nightly") == "paused") is paused)
+        page.run("document.querySelector('.card').dataset.before = 'here'")
         page.run("const choice = document.querySelector('#processes'); choice.value = '1';"
                  "choice.dispatchEvent(new Event('change'))")
-        before = page.card("moving")
-        assert page.soon(lambda: not page.run("return document.contains(arguments[0])", before))
+        assert page.soon(lambda: page.run("return document.querySelector('.card:not([data-before])')"))
         assert page.one("#processes").get_property("value") == "1"
         card = page.card("moving")
         asked = page.asked()
