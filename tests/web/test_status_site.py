@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -294,3 +296,13 @@ def test_all_files_of_the_page_are_among_those_served() -> None:
 def test_without_its_slash_the_page_leads_to_itself() -> None:
     response = Visitor(Site(TOKEN)).get("")
     assert (response.status, header(response, "Location")) == (308, "/guard/")
+
+
+@pytest.mark.real
+def test_a_built_package_has_the_files_of_the_page_and_its_types(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)], cwd=root, check=True,
+                   capture_output=True, timeout=60)
+    built = {path.name for path in (tmp_path / "llm_guard" / "web" / "status" / "static").iterdir()}
+    assert built == {*STATIC, "page.html", "sign_in.html"}
+    assert (tmp_path / "llm_guard" / "py.typed").exists()

@@ -21,7 +21,7 @@ class Curves:
         self._width = width
         self._bins = bins
         self._newest = math.floor(now / width)
-        self._rings = {name: array("L", bytes(array("L").itemsize * bins)) for name in (*COUNTS, *PEAKS)}
+        self._rings = {name: array("I", bytes(array("I").itemsize * bins)) for name in (*COUNTS, *PEAKS)}
         self._seconds = array("d", bytes(8 * bins))  # that its answers took
 
     def advance(self, now: float, in_flight: int) -> None:
