@@ -1,9 +1,9 @@
-"""The status page, live, over four guarded functions that call servers which start cold.
+"""The status page, live, over five guarded functions that call servers which start cold.
 
     python examples/status_page.py          then open the address that it prints, and sign in with the token beside it
 
-Each function has a server of its own on loopback: one loads and then ramps up, one limits the account, one fails and
-opens its circuit, one has been paused.
+Each function has a server of its own on loopback: one loads and then ramps up, one loads for a quarter of an
+hour, one limits the account, one fails and opens its circuit, one has been paused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llm_guard.web.status import Site, mounted
 
 def guarded(urls: list[str]) -> list[tuple[Callable[[str], str], int]]:
     """The functions, and how many threads call each."""
-    summaries, chats, translations = (huggingface("my/model", url=url) for url in urls)
+    summaries, chats, translations, slow = (huggingface("my/model", url=url) for url in urls)
     nightly_pace = ramp_up(ceiling=5)
 
     @ramp_up
@@ -54,7 +54,14 @@ def guarded(urls: list[str]) -> list[tuple[Callable[[str], str], int]]:
         return chats(prompt)
 
     nightly_pace.pause(3600)
-    return [(summarize, 24), (chat, 12), (translate, 2), (nightly, 3)]
+
+    @ramp_up
+    @bounded(8)
+    @retry(max_refusal_wait=3600)
+    def archive(prompt: str) -> str:
+        return slow(prompt)
+
+    return [(summarize, 24), (chat, 12), (translate, 2), (nightly, 3), (archive, 8)]
 
 
 def call_for_ever(function: Callable[[str], str]) -> None:
@@ -87,7 +94,8 @@ def main() -> None:
     chosen = parser.parse_args()
     token = secrets.token_urlsafe()
     with ExitStack() as servers:
-        urls = [servers.enter_context(cold_server_process(name, speed=chosen.speed)) for name in ("A", "C", "E")]
+        urls = [servers.enter_context(cold_server_process(name, speed=chosen.speed * by))
+                for name, by in (("A", 1), ("C", 1), ("E", 1), ("A90", 0.1))]
         site = Site(token)
         for function, threads in guarded(urls):
             for _ in range(threads):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import select
+import signal
 import threading
 import weakref
 from typing import Any
@@ -106,6 +109,33 @@ def test_after_a_fork_all_figures_begin_anew_and_are_heard_on() -> None:
     new = bounded(1)(answer)
     new()
     assert outcomes(collector, new) == {"success": 1}
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_its_own_figures_and_its_own_thread() -> None:
+    ask = bounded(1)(answer)
+    collector = Collector()
+    ask()
+    assert collector._sampler._runs
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        ask()
+        ask()
+        mine = (outcomes(collector, ask), len(sampling()))
+        os.write(write_end, repr(mine).encode())
+        os._exit(0)
+    os.close(write_end)
+    try:
+        assert select.select([read_end], [], [], 5)[0]
+        assert os.read(read_end, 1000).decode() == repr(({"success": 2}, 1))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(read_end)
+        collector.close()
+    assert outcomes(collector, ask) == {"success": 1}
 
 
 def test_whether_anything_was_answered() -> None:

@@ -157,8 +157,8 @@ def test_who_waits_is_sampled_and_the_most_is_shown() -> None:
     assert not record.sample(1.0, 0)
     assert record.sample(2.0, 7)
     assert record.sample(3.0, 2)
-    assert not record.sample(7.0, 0)
-    assert record.figures(8.0, None)["curves"]["waiting"][-2:] == [7, 0]
+    assert not record.sample(17.0, 0)
+    assert record.figures(22.0, None)["curves"]["waiting"][-5:] == [7, 2, 2, 2, 0]  # the first bin is that of 2 s
 
 
 def test_an_end_whose_start_was_not_heard_is_no_debt() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from _thread import allocate_lock
 from collections.abc import Callable
 from threading import RLock
 from weakref import WeakKeyDictionary
@@ -16,29 +17,33 @@ from llm_guard.web.status.record import Record
 
 
 class Sampler:
-    """Looks every `width` seconds how many wait, on a thread of its own while there is anything to be seen: who waits
-    behind a shut gate causes no event. Virtual time has none, for it would never come to an end."""
+    """Looks twice in every `width` seconds how many wait, on a thread of its own while there is anything to be seen:
+    who waits behind a shut gate causes no event. Virtual time has none, for it would never come to an end."""
 
     def __init__(self, look: Callable[[], bool], width: float, bins: int) -> None:
         self._look = weakref.WeakMethod(look)
         self._width = width
         self._bins = bins
-        self._rest = clock.current().waiter()
         self._is_over = False
-        self._runs = False
+        self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self._runs = False
+        self._starting = allocate_lock()
         self._rest = clock.current().waiter()
+        self._runs = False
 
     def wake(self) -> None:
         if self._runs or self._is_over:
             return
         time = clock.current()
-        if isinstance(time, SystemClock):
-            self._runs = True
-            time.spawn(self._run, "llm_guard status")
+        if isinstance(time, SystemClock) and self._starting.acquire(False):  # else another thread does it just now
+            try:
+                if not self._runs:
+                    self._runs = True
+                    time.spawn(self._run, "llm_guard status")
+            finally:
+                self._starting.release()
 
     def end(self) -> None:
         self._is_over = True
@@ -46,8 +51,8 @@ class Sampler:
 
     def _run(self) -> None:
         idle = 0
-        while idle <= self._bins:  # then the curves are empty
-            self._rest.wait(self._width)
+        while idle <= 2 * self._bins:  # then the curves are empty
+            self._rest.wait(self._width / 2)
             look = self._look()
             if look is None or self._is_over:
                 break

@@ -24,15 +24,15 @@ class Curves:
         self._rings = {name: array("I", bytes(array("I").itemsize * bins)) for name in (*COUNTS, *PEAKS)}
         self._seconds = array("d", bytes(8 * bins))  # that its answers took
 
-    def advance(self, now: float, in_flight: int) -> None:
-        """Time has come to `now`, with so many in flight since the last event."""
+    def advance(self, now: float, in_flight: int, waiting: int = 0) -> None:
+        """Time has come to `now`, with so many in flight and waiting since it was last told."""
         number = math.floor(now / self._width)
         for skipped in range(max(self._newest + 1, number - self._bins + 1), number + 1):
             at = skipped % self._bins
             for ring in self._rings.values():
                 ring[at] = 0
             self._seconds[at] = 0.0
-            self._rings["in_flight"][at] = in_flight
+            self._rings["in_flight"][at], self._rings["waiting"][at] = in_flight, waiting
         self._newest = max(self._newest, number)
 
     def count(self, name: str) -> None:

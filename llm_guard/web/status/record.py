@@ -21,7 +21,7 @@ class Record:
     called when there is something to be watched from now on."""
 
     __slots__ = ("__weakref__", "_bins", "_curves", "_in_flight", "_latencies", "_lock", "_outcomes", "_rejected",
-                 "_wake", "_width", "off")
+                 "_waiting", "_wake", "_width", "off")
 
     def __init__(self, wake: Callable[[], object], width: float = WIDTH, bins: int = BINS) -> None:
         self._wake = wake
@@ -34,6 +34,7 @@ class Record:
         """Begins anew, after a fork: what the parent had in flight is the parent's."""
         self._lock = allocate_lock()
         self._in_flight = 0
+        self._waiting = 0  # when it was sampled last
         self._outcomes: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()  # by policy
         self._latencies = Latencies()
@@ -68,7 +69,9 @@ class Record:
         with self._lock:
             if self._curves is None and not waiting:
                 return False
-            self._at(now).peak("waiting", waiting)
+            curves = self._at(now)
+            self._waiting = waiting
+            curves.peak("waiting", waiting)
             return bool(waiting or self._in_flight)
 
     def has_answered(self) -> bool:
@@ -91,7 +94,7 @@ class Record:
     def _at(self, now: float) -> Curves:
         if self._curves is None:
             self._curves = Curves(now, self._width, self._bins)
-        self._curves.advance(now, self._in_flight)
+        self._curves.advance(now, self._in_flight, self._waiting)
         return self._curves
 
 
