@@ -254,6 +254,16 @@ def test_the_curves_move(page: Page) -> None:
     assert page.soon(lambda: page.card("moving", ".tables > :last-child td").text != count)
 
 
+@pytest.mark.parametrize(("pace", "words"), [
+    ({"rate": None, "window": 4.9, "latency": None}, "4 in flight"),
+    ({"rate": 9.87, "window": 30, "latency": 1.0}, "9.9/s"),
+    ({"rate": 3427.0, "window": 13.2, "latency": 1.0}, "13 in flight"),
+    ({"rate": 5.0, "window": 4.0, "latency": None}, "5/s")], ids=["no rate", "rate", "window", "not known"])
+def test_it_tells_what_bounds_the_pace(page: Page, pace: dict[str, Any], words: str) -> None:
+    said = page.run("return import('./card.js').then((card) => card.allowed(arguments[0]))", pace)
+    assert said == words
+
+
 def test_pause_pauses_and_resume_resumes(page: Page, functions: Functions) -> None:
     answers: list[str] = []
     page.card("nightly", "[data-action=pause]").click()

@@ -66,8 +66,8 @@ def _pace(ramp_up: RampUp) -> dict[str, Any]:
     pace = statistics.pace
     return {"state": pace.state, "why": pace.why, "since": _finite(pace.since), "gate_in": _finite(pace.gate_in),
             "next_probe_in": _finite(pace.next_probe_in), "rate": _finite(pace.rate), "window": _finite(pace.window),
-            "limit": _finite(pace.limit), "capacity": pace.capacity, "ceiling": _finite(ramp_up.ceiling),
-            "keys": statistics.keys}
+            "latency": _finite(pace.latency), "limit": _finite(pace.limit), "capacity": pace.capacity,
+            "ceiling": _finite(ramp_up.ceiling), "keys": statistics.keys}
 
 
 def _finite(value: float | None) -> float | None:

@@ -151,8 +151,7 @@ export class Card {
     put(this.figures.rate, `${number(facts.rate)}/s`);
     put(this.figures.in_flight, facts.limit === null ? number(facts.in_flight) : `${number(facts.in_flight)} of ${number(facts.limit)}`);
     put(this.figures.waiting, number(facts.waiting));
-    const allowed = pace === null ? "–" : pace.rate === null ? `${number(Math.floor(pace.window))} in flight` : `${number(pace.rate)}/s`;
-    put(this.figures.allowed, allowed);
+    put(this.figures.allowed, pace ? allowed(pace) : "–");
     for (const share of SHARES) put(this.latencies[share], latency ? `${number(latency[share])} s` : "–");
     const found = KINDS.filter((kind) => facts.outcomes[kind]).map((kind) => [kind, facts.outcomes[kind]]);
     for (const [policy, count] of Object.entries(facts.rejected)) found.push([`not started (${policy})`, count]);
@@ -174,6 +173,13 @@ export class Card {
       this.none = undefined;
     }
   }
+}
+
+// Whichever of the two bounds it now: calls a second, or calls in flight.
+export function allowed({rate, window, latency}) {
+  if (rate === null && window === null) return "–";
+  const byWindow = window !== null && (rate === null || (latency !== null && window / latency < rate));
+  return byWindow ? `${number(Math.floor(window))} in flight` : `${number(rate)}/s`;
 }
 
 function why({pace, breaker}) {
