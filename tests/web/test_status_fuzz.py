@@ -38,8 +38,8 @@ def sites() -> Iterator[dict[bool, Site]]:
 @pytest.mark.parametrize("known", [False, True], ids=["stranger", "visitor"])
 @given(any_.sampled_from(["GET", "POST", "HEAD", "PUT", ""]), any_.sampled_from(PATHS) | TEXT, HEADERS,
        TEXT | TEXT.map(lambda value: f"process={value}&since={value}"), BODIES, TEXT)
-def test_any_request_has_an_answer(sites: dict[bool, Site], known: bool, method: str, path: str, headers: dict[str, str],
-                                   query: str, body: bytes, host: str) -> None:
+def test_any_request_has_an_answer(sites: dict[bool, Site], known: bool, method: str, path: str,
+                                   headers: dict[str, str], query: str, body: bytes, host: str) -> None:
     response = sites[known].respond(Request(method, path, "/guard", headers, query, body, host))
     assert response.status in (200, 204, 303, 304, 308, 400, 401, 403, 404, 405, 413, 422)
     if not known:
