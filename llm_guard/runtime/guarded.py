@@ -7,13 +7,13 @@ import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
-from weakref import WeakSet
 
 from llm_guard.errors import ConfigError
 from llm_guard.events import Listener, Listeners, Takers
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.keys import Readers, bound, readers_for
 from llm_guard.runtime.options import Options
+from llm_guard.runtime.registry import registry
 from llm_guard.runtime.stream_unguarded import unguarded
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Guarded(Generic[P, R]):
         self._bare = function
         self.label = getattr(function, "__qualname__", type(function).__qualname__)
         self._listeners = Listeners()
-        _all.add(self)
+        registry.add(self)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if switch.is_off:
@@ -86,6 +86,10 @@ class Guarded(Generic[P, R]):
         """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
         return self.stack.statistics()
 
+    def waiting(self) -> int:
+        """How many wait at the door for all that its stack needs: an upper bound where others share its policies."""
+        return self.stack.waiting()
+
     def on_event(self, listener: Listener) -> Callable[[], None]:
         """Tells `listener` of every event of this function; returns what takes it off again."""
         return self._listeners.add(listener)
@@ -113,17 +117,10 @@ class Guarded(Generic[P, R]):
         return f"<guarded {self.label}: {names}>"
 
 
-_all: WeakSet[Guarded[Any, Any]] = WeakSet()
-
-
 def guarded_functions() -> list[Guarded[Any, Any]]:
-    """All of the process that are in use, in no certain order. A function that got a further decorator is in use too,
-    where somebody still has it as it was."""
-    while True:
-        try:
-            return list(_all)
-        except RuntimeError:  # another thread decorates a function at this moment
-            continue
+    """All of the process that are in use, in the order in which they were made. A function that got a further decorator
+    is in use too, where somebody still has it as it was."""
+    return [member for member in registry.members() if isinstance(member, Guarded)]
 
 
 class _Bound(Guarded[P, R]):

@@ -8,18 +8,22 @@ from typing import Any, ParamSpec, TypeVar
 
 from llm_guard import call, checks, clock
 from llm_guard.errors import ConfigError, Saturated
-from llm_guard.events import Listeners
+from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import express, options, switch
+from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
 from llm_guard.runtime.keys import Asks, Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.reading import Classify
+from llm_guard.runtime.registry import registry
 from llm_guard.runtime.runner import Run
 from llm_guard.runtime.stream_run import StreamRun
 from llm_guard.runtime.stream_unguarded import unguarded
 from llm_guard.runtime.streams import Stream
+from llm_guard.state.gate import Gate
+from llm_guard.state.keyed import Keyed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +34,8 @@ class Stack:
 
     All functions guarded by one stack share its state. A policy that stands in it twice counts once.
     """
+
+    _listeners: Listeners | None = None  # to its own calls, from the first one on
 
     def __init__(self, policies: tuple[Policy, ...], classify: Classify | None = None) -> None:
         self.policies = tuple(dict.fromkeys(policies))
@@ -75,7 +81,7 @@ class Stack:
         label = getattr(function, "__qualname__", type(function).__qualname__)
         readers = readers_for(function, self._plan.asks, {}) if self._plan.asks else _NO_READERS
         self.check_kind(streams=streams)
-        result: R = self.run(function, label, args, kwargs, options.NONE, _NOBODY, readers, streams)
+        result: R = self.run(function, label, args, kwargs, options.NONE, self._listen(), readers, streams)
         return result
 
     def run(self, function: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -113,6 +119,29 @@ class Stack:
             if getattr(chosen, option) is not None and self._plan.rule is None:
                 raise ConfigError(option, getattr(chosen, option), "only where a @retry stands in the stack")
 
+    @property
+    def guards(self) -> tuple[Policy, ...]:
+        """Its policies, outermost first."""
+        return self.policies
+
+    def on_event(self, listener: Listener) -> Callable[[], None]:
+        """Tells `listener` of every event of the calls made by `call`; returns what takes it off again."""
+        return self._listen().add(listener)
+
+    def _listen(self) -> Listeners:
+        if self._listeners is not None:
+            return self._listeners
+        mine = Listeners()
+        kept: Listeners = vars(self).setdefault("_listeners", mine)  # in one step: another thread may call too
+        if kept is mine:
+            registry.add(self)
+        return kept
+
+    def waiting(self) -> int:
+        """How many wait at the door for all gates of an attempt: an upper bound where others share its policies."""
+        with door.locked():
+            return min(map(_waiting_for, self._plan.attempt_gates or self._plan.call_gates), default=0)
+
     def statistics(self) -> dict[str, Any]:
         """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
         found: dict[str, Any] = {}
@@ -132,7 +161,10 @@ class Stack:
         return f"stack({', '.join(policy.name for policy in self.policies)})"
 
 
-_NOBODY = Listeners()
+def _waiting_for(gate: Gate | Keyed[Any]) -> int:
+    return sum(map(door.waiting, gate.gates())) if isinstance(gate, Keyed) else door.waiting(gate)
+
+
 _NO_READERS: Readers = {}
 
 
