@@ -42,7 +42,7 @@ def guarded(settings: Settings, asked: Target) -> Guarded[[Asked], dict[str, Any
             raise UnusableLine(prompt.problem)
         return recorded(call(prompt))
 
-    ask.__qualname__ = asked.format  # as it is called in the log
+    ask.__qualname__ = asked.model  # as it is called in the log
     guards = stack(ramp_up(ceiling=settings.ceiling), bounded(settings.workers),
                    retry(attempts=settings.attempts, max_refusal_wait=settings.max_refusal_wait),
                    timeout(settings.timeout),
@@ -50,22 +50,10 @@ def guarded(settings: Settings, asked: Target) -> Guarded[[Asked], dict[str, Any
     return guards(ask)
 
 
-def version(settings: Settings, asked: Target) -> str:
-    """What answers depend on beside the prompt: where one of these changes, older answers are of another kind.
-
-    Not the URL: the same model may move to another port.
-    """
-    return _digest([asked.format, asked.endpoint, asked.model, settings.parameters_given()])
-
-
 def key(prompt: Asked) -> str:
     """By what is asked, not by its place: so lines may be added, moved and mended between two runs."""
-    return _digest(["unusable", prompt.problem] if isinstance(prompt, Unusable) else prompt)
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    known: object = {"unusable": prompt.problem} if isinstance(prompt, Unusable) else prompt
+    return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 class Under:
@@ -74,12 +62,19 @@ class Under:
     def __init__(self, items: Iterable[Item]) -> None:
         self._items = items
         self._way: deque[Item] = deque()
+        self._ended = False
 
     def asked(self) -> Iterator[Asked]:
         """What to ask for each item."""
         for item in self._items:
             self._way.append(item)
             yield Unusable(f"line {item.line}: {item.problem}") if item.problem else item.prompt
+        self._ended = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether each item of the input has come back."""
+        return self._ended and not self._way
 
     def of(self, index: int) -> Item:
         """The item at `index`; those before it, which were given up, are let go."""

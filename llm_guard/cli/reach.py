@@ -16,8 +16,9 @@ _EVERY: Final = 1.0  # seconds between two tries
 _TRY: Final = 5.0  # seconds that one may take
 
 
-def reach(url: str, patience: float, say: Callable[[str], None]) -> None:
-    """Returns when a connection to the host of `url` is accepted; `Problem` where none is within `patience` seconds.
+def reach(url: str, patience: float, say: Callable[[str], None], given_up: Callable[[], bool]) -> None:
+    """Returns when a connection to the host of `url` is accepted, or `given_up`; `Problem` where none is accepted
+    within `patience` seconds.
 
     `say` is told once that it waits. Behind a proxy nothing is tried: the proxy would answer.
     """
@@ -28,7 +29,7 @@ def reach(url: str, patience: float, say: Callable[[str], None]) -> None:
     time = clock.current()
     ends = time.now() + patience
     waits = False
-    while (wrong := _refusal(host, port)) is not None:
+    while not given_up() and (wrong := _refusal(host, port)) is not None:
         left = ends - time.now()
         if left <= 0:
             raise Problem(f"{parts.scheme}://{host}:{port} cannot be reached ({wrong}) for {patience:g} s; nothing was "

@@ -2,60 +2,85 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from llm_guard.cli import dry_run
-from llm_guard.cli.answers import error_of, output_row
-from llm_guard.cli.asking import Under, guarded
-from llm_guard.cli.exits import Exit, Problem
-from llm_guard.cli.items import checked, empty
-from llm_guard.cli.outputs import STREAM, Output, is_special
-from llm_guard.cli.reach import reach
+from llm_guard.cli.exits import Exit, Problem, reason
+from llm_guard.cli.history import History
+from llm_guard.cli.items import checked
+from llm_guard.cli.keeping import journal
+from llm_guard.cli.outputs import STREAM, is_special
+from llm_guard.cli.plot import check_plot, save_plot
+from llm_guard.cli.screen import screen
 from llm_guard.cli.settings import Settings
-from llm_guard.cli.stopping import AllInvalid
-from llm_guard.mapping.mapping import map_with_backpressure
+from llm_guard.cli.summary import print_summary
+from llm_guard.cli.work import Ended, Work
+from llm_guard.errors import ConfigError
 
 
 def run(settings: Settings) -> Exit:
     """Does it; click's `UsageError` or a `Problem` where it cannot be done."""
     source, asked = settings.input(), settings.target()
     items = settings.items(asked)
-    if settings.out is None and not settings.dry_run:
-        raise click.UsageError("Where do the answers go? Give --out FILE, or --out - for the standard output.")
-    if settings.out is not None:
-        _check_out(settings.out, settings.force)
-    count = checked(source, items, settings.keep_going) if source.can_be_read_again else None
     if settings.dry_run:
+        count = checked(source, items, settings.keep_going) if source.can_be_read_again else None
         dry_run.show(source, items, asked, count)
         return Exit.ANSWERED
-    assert settings.out is not None
-    output = Output(settings.out, settings.writer())
+    if settings.out is None:
+        raise click.UsageError("Where do the answers go? Give --out FILE, or --out - for the standard output.")
+    _check_places(settings)
+    kept = journal(settings, asked)
+    count = checked(source, items, settings.keep_going) if source.can_be_read_again else None
+    history = History()
+    title = f"{source.name} to {asked.model}"
+    with screen(title, history, settings.quiet) as shown:
+        ended = Work(settings, source, asked, items, count, kept, shown).go()
+    places = [("output", settings.out)] * (settings.out != STREAM)
+    if kept is not None:
+        places.append(("journal", f"{settings.journal_path()}"))
+    if settings.plot is not None and _drawn(history, Path(settings.plot), title):
+        places.append(("plot", settings.plot))
+    if not settings.quiet and shown.last is not None:
+        print_summary(shown.last, places=places, then=_then(ended, kept is not None))
+    if ended.why:
+        raise Problem(ended.why, ended.code)
+    return ended.code
+
+
+def _then(ended: Ended, is_kept: bool) -> str | None:
+    if not is_kept:
+        return None
+    if ended.code == Exit.ANSWERED:
+        return "The journal stays: with it the same command makes the output anew without a call."
+    if ended.code == Exit.FAILED_ITEMS:
+        return "The same command again asks only what has no answer yet."
+    return "Nothing is lost: the same command goes on from here."
+
+
+def _check_places(settings: Settings) -> None:
+    """What can be known to be wrong before the input is read."""
+    for option, path in (("--out", settings.out), ("--journal", settings.journal)):
+        if path is None or path == STREAM:
+            continue
+        if Path(path).is_dir():
+            raise Problem(f"{option} {path} is a folder, where a file belongs", Exit.FILES)
+        if not is_special(Path(path)) and not Path(path).absolute().parent.is_dir():
+            raise Problem(f"{option} {path} cannot be written: there is no folder {Path(path).parent}", Exit.FILES)
+    if settings.plot is not None:
+        try:
+            check_plot(Path(settings.plot))
+        except (ConfigError, ImportError) as error:
+            raise click.UsageError(f"--plot: {error}.") from None
+
+
+def _drawn(history: History, path: Path, title: str) -> bool:
+    """A run is not lost for its picture."""
     try:
-        reach(asked.call.request("").url, settings.server_wait, lambda line: click.echo(line, err=True))
-        ask = guarded(settings, asked)
-        failed = done = 0
-        refused = AllInvalid()
-        with source.rows() as rows:
-            under = Under(items.of(rows))
-            for result in map_with_backpressure(ask, under.asked(), workers=settings.workers, on_error="return",
-                                                results=True):
-                error = None if result.error is None else error_of(result.error)
-                output.write(output_row(under.of(result.index), result.value, error, settings.id_field is not None))
-                done += 1
-                failed += error is not None
-                if refused.add(error):
-                    raise Problem(refused.words(error or {}), Exit.STOPPED)
-        if not done:
-            raise empty(source)
-        output.commit()
-    finally:
-        output.close()
-    return Exit.FAILED_ITEMS if failed else Exit.ANSWERED
-
-
-def _check_out(out: str, force: bool) -> None:
-    if out == STREAM or force or not Path(out).exists() or is_special(Path(out)):
-        return
-    raise Problem(f"{out} exists: --force replaces it", Exit.FILES)
+        save_plot(history, path, title)
+    except OSError as error:
+        click.echo(f"{path} cannot be written: {reason(error)}", file=sys.stderr)
+        return False
+    return True

@@ -1,14 +1,20 @@
-"""When a run ends early by itself: the server refuses every request as wrong, so that no further one is worth sending.
-"""
+"""When a run ends early: the server refuses every request as wrong, or a signal asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import signal
+from _thread import allocate_lock
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
+from llm_guard import clock
+from llm_guard.cli.exits import Exit
+from llm_guard.events import AttemptEnded, Event
 from llm_guard.outcome import Kind
 
-#: So many items, the first that come back, all of them invalid: it is not the items that are wrong.
+#: So many requests, the first that end for good, all of them invalid: it is not the items that are wrong.
 ALL_OF: Final = 10
 _ADVICE: Final = {401: "is the key right?", 403: "is the key right, and may it use this model?",
                   404: "are --url, --model and --format right?", 405: "are --url and --format right?",
@@ -17,26 +23,68 @@ _ADVICE: Final = {401: "is the key right?", 403: "is the key right, and may it u
 
 
 class AllInvalid:
-    """Watches the ends of the items that were asked in this run."""
+    """Listens to the attempts of this run; calls `stop` once none was answered and `ALL_OF` were invalid."""
 
-    def __init__(self) -> None:
-        self._same = 0
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._lock = allocate_lock()
+        self._invalid = 0
         self._answered = False
+        self.stopped = False
 
-    def add(self, error: Mapping[str, Any] | None) -> bool:
-        """Takes one more end; whether the run is to stop."""
-        if error is None or error.get("outcome") != Kind.INVALID.value:
-            self._answered |= error is None
-            self._same = 0
-        else:
-            self._same += 1
-        return not self._answered and self._same >= ALL_OF
+    def __call__(self, event: Event) -> None:
+        if self._answered or not isinstance(event, AttemptEnded):
+            return
+        with self._lock:
+            self._answered |= event.kind is Kind.SUCCESS
+            self._invalid += event.kind is Kind.INVALID
+            stops = not self._answered and not self.stopped and self._invalid >= ALL_OF
+            self.stopped |= stops
+        if stops:
+            self._stop()
 
-    @staticmethod
-    def words(error: Mapping[str, Any]) -> str:
-        """Why it stopped, by the last of the errors."""
-        status, code = error.get("status"), error.get("code")
-        told = " ".join(str(word) for word in ("status" if status else None, status, f"({code})" if code else None)
-                        if word) or error.get("type", "an error")
-        advice = f": {_ADVICE[status]}" if status in _ADVICE else ""
-        return f"the server refused each of the first {ALL_OF} requests as wrong, with {told}{advice}"
+
+def all_invalid(error: Mapping[str, Any]) -> str:
+    """Why it stopped, by one of the errors."""
+    status, code = error.get("status"), error.get("code")
+    told = [f"status {status}"] * bool(status) + [f"({code})"] * bool(code) or [error.get("type", "an error")]
+    advice = f": {_ADVICE[status]}" if status in _ADVICE else ""
+    return f"the server refused each of the first {ALL_OF} requests as wrong, with {' '.join(told)}{advice}"
+
+
+class Interrupts:
+    """Within its block the first SIGINT or SIGTERM calls `stop`, the second `abandon`; a further one is a
+    KeyboardInterrupt.
+
+    `code` is the exit code that the first stands for; None: there was none.
+    """
+
+    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._stop, self._abandon, self._say = stop, abandon, say
+        self._twice = False
+        self._before: dict[int, Any] = {}
+        self.code: Exit | None = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._twice:
+            raise KeyboardInterrupt
+        if self.code is not None:
+            self._twice = True
+            self._abandon()
+            return
+        self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+        self._stop()
+        # Elsewhere: this thread may hold the lock of what says it.
+        clock.current().spawn(lambda: self._say("stopping: what is in flight comes to its end; Ctrl-C again cuts it "
+                                                "off"), "llm-guard says")
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(ValueError):  # only the main thread may handle signals
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)

@@ -238,6 +238,11 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         waits at a door or between two attempts is given up, and has no result. Returns at once; from any thread."""
         self._crew.wind_down()
 
+    def abandon(self) -> None:
+        """As `stop`, and cuts off what is in flight: the iterator raises `Cancelled`. Returns at once; from any thread.
+        """
+        self._crew.abandon()
+
     def close(self) -> None:
         """Ends it: nothing further begins, what waits is given up, what is in flight is waited for."""
         self._end("closed")

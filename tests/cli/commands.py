@@ -13,6 +13,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from llm_guard.cli.command import group
+from llm_guard.testing.cold_server import ColdServer
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -47,3 +48,10 @@ def write_lines(path: Path, rows: Iterable[object]) -> Path:
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """The rows of JSONL."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def calls_of(server: ColdServer) -> int:
+    """How many calls it saw."""
+    calls = server.stats()["calls"]
+    assert isinstance(calls, int)
+    return calls

@@ -92,7 +92,8 @@ def test_a_config_error_survives_a_pickle_whatever_the_value(value: object) -> N
     (EACH[5], (GuardError, TimeoutError)),
     (EACH[6], (GuardError,)),
     (EACH[7], (GuardError,)),
-    (EACH[8], (JournalError,)),
+    (EACH[8], (GuardError,)),
+    (EACH[9], (JournalError,)),
 ], ids=lambda given: type(given).__name__)
 def test_an_error_is_what_it_claims_to_be(error: GuardError, bases: tuple[type[BaseException], ...]) -> None:
     for base in (*bases, GuardError, Exception):

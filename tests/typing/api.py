@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, assert_type
 
 from llm_guard import (
     BlockingExecutor,
     CallTimeout,
     CircuitOpen,
+    Journal,
     Kind,
     Outcome,
     Rejected,
@@ -29,6 +31,7 @@ from llm_guard import (
 from llm_guard.llm import Text, Usage, anthropic, huggingface, ollama, openai
 from llm_guard.llm.ready import Prompt
 from llm_guard.mapping.iterator import Mapping
+from llm_guard.mapping.journal.records import Records
 from llm_guard.policies.bounded import Bounded, BoundedStatistics
 from llm_guard.policies.breaker import Breaker
 from llm_guard.policies.ramp_up import RampUp, RampUpStatistics
@@ -254,6 +257,13 @@ assert_type(list(map_with_backpressure(stacked, words(), stop_after=stop_after(3
 map_with_backpressure(stacked, words(), partition_by=lambda word: word + 1)  # type: ignore[operator]
 map_with_backpressure(stacked, words(), stop_after=3)  # type: ignore[call-overload]
 map_with_backpressure(stacked, words()).stop()
+assert_type(list(map_with_backpressure(stacked, words(), journal="run.db")), list[int])
+assert_type(list(map_with_backpressure(stacked, words(), journal=Journal("run.db", batch=1), key=len,
+                                       on_error="return")), list[int | Exception])
+assert_type(map_with_backpressure(stacked, words(), journal=Path("run.db"), key=lambda word: (word, 1), results=True),
+            Mapping[str, int, Result[str, int]])
+assert_type(Journal.read("run.db"), Records)
+map_with_backpressure(stacked, words(), journal="run.db", key=lambda word: 1.5)  # type: ignore[arg-type, return-value]
 map_with_backpressure(stacked, [1, 2])  # type: ignore[arg-type]
 map_with_backpressure(stacked, words(), on_error="ignore")  # type: ignore[call-overload]
 assert_type(BlockingExecutor(3, buffer=2).submit(stacked, "hello").result(), int)

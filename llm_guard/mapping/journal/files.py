@@ -67,8 +67,13 @@ def create(path: str) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if not os.path.isfile(path):
-            raise IsADirectoryError(0, "it is a directory, or no plain file") from None
+        pass
+
+
+def look(path: str) -> None:
+    """Refuses what is there already and is no journal, before anything is made beside it."""
+    if os.path.lexists(path) and not (os.path.isfile(path) and os.path.getsize(path) == 0):
+        readable(path).close()
 
 
 def opened(path: str) -> sqlite3.Connection:
@@ -119,7 +124,8 @@ def furnish(connection: sqlite3.Connection, *, keyed: bool) -> None:
 def readable(path: str) -> sqlite3.Connection:
     """The database at `path` for reading alone, also from where nothing may be written."""
     if not os.path.isfile(path):
-        raise FileNotFoundError(0, "there is no such file")
+        known = os.path.lexists(path)
+        raise FileNotFoundError(0, "it is a directory, or no plain file" if known else "there is no such file")
     address = Path(path).as_uri() + "?mode=ro"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     try:

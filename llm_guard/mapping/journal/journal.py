@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from llm_guard import checks
 from llm_guard.errors import ConfigError, JournalError
 from llm_guard.mapping.journal.codec import Codec, kept_by
-from llm_guard.mapping.journal.files import furnish, is_new, opened, readable, translated
+from llm_guard.mapping.journal.files import furnish, is_new, look, opened, readable, translated
 from llm_guard.mapping.journal.lock import Lock
 from llm_guard.mapping.journal.recording import Recording
 from llm_guard.mapping.journal.records import Records
+from llm_guard.mapping.journal.table import Table
 from llm_guard.mapping.journal.version import function_name, function_version
 from llm_guard.runtime.guarded import Guarded
 
@@ -33,17 +34,21 @@ class Journal:
     `wait` is how many seconds to wait for another mapping that uses the journal; then `JournalBusy`. `version` stands
     for the function's code: a journal of another version is refused; by default it is a digest of the code. `codec`
     makes text or bytes of results and results of these (a pair of functions, or an object with `dumps` and `loads`);
-    by default results are JSON, and one that JSON would change is refused.
+    by default results are JSON, and one that JSON would change is refused. `note` is kept in the file for who reads it
+    (`Records.note`), and never compared.
     """
 
     def __init__(self, path: Path, *, batch: int = 100, wait: float = 0.0, version: str | None = None,
-                 codec: AnyCodec | None = None) -> None:
+                 codec: AnyCodec | None = None, note: str | None = None) -> None:
         self.path = _full(path)
         self.batch = checks.whole("batch", batch, least=1)
         self.wait = checks.number("wait", wait, least=0, unit="seconds")
         if version is not None and (not isinstance(version, str) or not version):
             raise ConfigError("version", version, "a str that is not empty, or None")
         self.version = version
+        if note is not None and not isinstance(note, str):
+            raise ConfigError("note", note, "a str, or None")
+        self.note = note
         self._codec = kept_by(codec)
 
     @staticmethod
@@ -57,6 +62,8 @@ class Journal:
             checks.function("key", key, "a function of an item")
         facts = {"function": function_name(function), "version": self.version or function_version(function),
                  "keyed": int(key is not None), "codec": self._codec.name}
+        with translated(self.path):
+            look(self.path)
         lock = Lock(self.path, self.wait)
         connections = [lock.connection]
         try:
@@ -66,8 +73,9 @@ class Journal:
                 connections.append(reads := readable(self.path))
                 bare: Any = function
                 classify = bare.stack.classify if isinstance(bare, Guarded) else None
-                return Recording(self.path, writes, reads, lock.connection, codec=self._codec, key=key,
-                                 batch=self.batch, classify=classify)
+                table = Table(self.path, writes, lock.connection, keyed=key is not None)
+                return Recording(self.path, table, reads, codec=self._codec, key=key, batch=self.batch,
+                                 classify=classify)
         except BaseException:
             for connection in reversed(connections):
                 connection.close()
@@ -80,7 +88,8 @@ class Journal:
         else:
             self._compare(dict(connection.execute("SELECT name, value FROM facts")), facts)
         connection.execute("DELETE FROM facts WHERE name = 'total'")
-        connection.executemany("INSERT OR REPLACE INTO facts VALUES(?, ?)", [*facts.items(), ("holder", os.getpid())])
+        told = [*facts.items(), ("holder", os.getpid()), *([] if self.note is None else [("note", self.note)])]
+        connection.executemany("INSERT OR REPLACE INTO facts VALUES(?, ?)", told)
         connection.execute("COMMIT")
 
     def _compare(self, found: dict[str, Any], facts: dict[str, object]) -> None:

@@ -18,7 +18,7 @@ _LOOKS = 0.05
 
 
 class Lock:
-    """Held from when it is made until `close`. Waits `wait` seconds for another one to let go, then `JournalBusy`."""
+    """Held until its `connection` is closed. Waits `wait` seconds for another one to let go, then `JournalBusy`."""
 
     def __init__(self, path: str, wait: float) -> None:
         name = path + "-lock"
@@ -36,6 +36,7 @@ class Lock:
         until = now() + wait
         while True:
             try:
+                self.connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside the file
                 self.connection.execute("BEGIN EXCLUSIVE")
                 return
             except sqlite3.OperationalError as error:
@@ -45,10 +46,6 @@ class Lock:
             if left <= 0:
                 raise _busy(path, wait)
             clock.current().sleep(min(left, _LOOKS))
-
-    def close(self) -> None:
-        """Lets go."""
-        self.connection.close()
 
 
 def _busy(path: str, wait: float) -> JournalBusy:

@@ -40,3 +40,6 @@ class Occurrences:
         self.connection.executemany("INSERT OR REPLACE INTO seen VALUES(?, ?)", sorted(self._counts.items()))
         self._counts = {}
         self._spilled = True
+
+    def close(self) -> None:
+        self.connection.close()

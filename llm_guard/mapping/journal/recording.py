@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from _thread import allocate_lock
+from collections.abc import Callable
 from ctypes import py_object, pythonapi
-from itertools import chain
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from llm_guard.errors import JournalError, QuotaExhausted, Rejected
 from llm_guard.fork import renew_after_fork
 from llm_guard.mapping.journal.codec import Json, Own, Unfit
-from llm_guard.mapping.journal.files import as_journal_error, translated
+from llm_guard.mapping.journal.files import as_journal_error
 from llm_guard.mapping.journal.identity import digest, item_digest, key_text, no_key_needed
 from llm_guard.mapping.journal.lookup import ByKey, ByPlace, Row
 from llm_guard.mapping.journal.occurrences import Occurrences
+from llm_guard.mapping.journal.table import Table, Values
 from llm_guard.mapping.journal.writer import Writer
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.seams import Then, Why
@@ -24,19 +25,8 @@ from llm_guard.runtime.reading import Classify, of_error
 T = TypeVar("T")
 R = TypeVar("R")
 
-_COLUMNS = "id, place, mark, nth, item, key, kind, error, attempts, seconds, form, value"
-_UPDATED = ("place", "item", "kind", "error", "attempts", "seconds", "form", "value")
-_BY_PLACE = f"INSERT OR REPLACE INTO items({_COLUMNS}) VALUES"
-_BY_KEY = f"INSERT INTO items({_COLUMNS}) VALUES"
-_ON_CONFLICT = (" ON CONFLICT(mark, nth) DO UPDATE SET "
-                + ", ".join(f"{column} = excluded.{column}" for column in _UPDATED))
-_ROW = f"({', '.join('?' * 12)})"
-#: Rows that go in by one statement: each statement gives the interpreter's lock away and waits for it again.
-_AT_ONCE = (64, 16, 4, 1)
 _OTHER_PLACE = "there (give another journal, or a `key=` by which items are known wherever they stand)"
 _OTHER_KEY = "under its key (give another journal, or a `key=` that tells them apart)"
-
-Values = tuple[Any, ...]
 
 
 class _Known(NamedTuple):
@@ -51,29 +41,28 @@ class _Known(NamedTuple):
 class Recording(Generic[T, R]):
     """What stands beside the mapping (`seams.Recorder`), from when the journal is open until the mapping has ended.
 
-    `writes`, `reads` and `lock` are its own connections, closed with it. Consumer and workers come at the same time.
+    `table` and `reads` are its own, closed with it. Consumer and workers come at the same time.
     """
 
-    def __init__(self, path: str, writes: sqlite3.Connection, reads: sqlite3.Connection, lock: sqlite3.Connection, *,
-                 codec: Json | Own, key: Callable[[T], object] | None, batch: int, classify: Classify | None) -> None:
+    def __init__(self, path: str, table: Table, reads: sqlite3.Connection, *, codec: Json | Own,
+                 key: Callable[[T], object] | None, batch: int, classify: Classify | None) -> None:
         self._path = path
-        self._writes = writes
-        self._connections = [reads, writes, lock]  # the lock at last
+        self._table = table
+        self._reads = [reads]
+        self._reading = allocate_lock()  # `close` may come from another thread than the consumer's
         self._codec = codec
         self._key = key
         self._classify = classify
         self._known: dict[int, _Known] = {}
         self._total: int | None = None
         self._is_forked = False
-        self._writer: Writer[Values] = Writer(self._commit, batch)
-        begin, end = (_BY_PLACE, "") if key is None else (_BY_KEY, _ON_CONFLICT)
-        self._statements = {count: begin + ", ".join([_ROW] * count) + end for count in _AT_ONCE}
+        self._writer: Writer[Values] = Writer(table.write, batch)
         if key is None:
             self._places = ByPlace(reads)
         else:
             self._keys = ByKey(reads)
             self._occurrences = Occurrences()
-            self._connections.insert(0, self._occurrences.connection)
+            self._reads.append(self._occurrences.connection)
         renew_after_fork(self)
 
     def recall(self, index: int, item: T) -> Result[T, R] | None:
@@ -86,27 +75,32 @@ class Recording(Generic[T, R]):
             mark = digest(text)
             known = _Known(mark, self._occurrence(mark), item_digest(item), text)
         row = self._find(index, known)
-        if row is None:
+        if row is None or row.kind != Kind.SUCCESS.value:  # of what failed nothing is kept that could be another's
             self._known[index] = known
             return None
         recorded, own = (row.mark, known.mark) if self._key is None else (row.item, known.item)
         if recorded is not None and own is not None and recorded != own:
             raise JournalError(f"is of another input: the item at index {index} is not the one that was recorded "
                                + (_OTHER_PLACE if self._key is None else _OTHER_KEY), path=self._path)
-        if row.kind != Kind.SUCCESS.value:
-            self._known[index] = known
-            return None
         return Result(index, item, self._value(row, index), None, row.attempts, row.seconds)
+
+    def look(self, index: int, item: T) -> Result[T, R] | None:
+        """As `recall`, for one who only reads: the item is not going to be called."""
+        found = self.recall(index, item)
+        self._known.pop(index, None)
+        return found
 
     def _occurrence(self, mark: bytes) -> int:
         try:
-            return self._occurrences.next(mark)
+            with self._reading:
+                return self._occurrences.next(mark)
         except sqlite3.Error as error:
             raise JournalError(f"the keys cannot be counted in a temporary file: {error}", path=self._path) from error
 
     def _find(self, index: int, known: _Known) -> Row | None:
         try:
-            return self._places.find(index) if self._key is None else self._keys.find(known.mark, known.nth)
+            with self._reading:
+                return self._places.find(index) if self._key is None else self._keys.find(known.mark, known.nth)
         except sqlite3.Error as error:
             raise as_journal_error(error, self._path) from error
 
@@ -145,28 +139,6 @@ class Recording(Generic[T, R]):
         except Exception:  # the user's own reading of errors
             return Kind.FAILURE.value
 
-    def _commit(self, rows: Sequence[Values]) -> None:
-        statements: list[tuple[str, Values]] = []
-        at = 0
-        for count, statement in self._statements.items():
-            while len(rows) - at >= count:
-                statements.append((statement, tuple(chain.from_iterable(rows[at:at + count]))))
-                at += count
-        self._transact(statements)
-
-    def _transact(self, statements: Sequence[tuple[str, Values]]) -> None:
-        connection = self._writes
-        with translated(self._path):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                for statement, values in statements:
-                    connection.execute(statement, values)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # of some errors SQLite itself takes all back
-                    connection.execute("ROLLBACK")
-                raise
-
     def input_ended(self, total: int) -> None:
         """Remembered until all of it is done."""
         self._total = total
@@ -178,20 +150,22 @@ class Recording(Generic[T, R]):
         self._writer.close()
         try:
             if why == "done" and self._total is not None and self._writer.error is None:
-                self._transact([("INSERT OR REPLACE INTO facts VALUES('total', ?)", (self._total,))])
+                self._table.input_ended(self._total)
         finally:
-            self._shut()
+            with self._reading:
+                self._stop_reading()
+            self._table.close()
 
     def drop(self) -> None:
         """Nothing: what is in flight is still recorded, and then nobody holds this any more."""
 
     def __del__(self) -> None:
-        if hasattr(self, "_writer") and not self._is_forked:
-            self._shut()
+        if hasattr(self, "_is_forked") and not self._is_forked:
+            self._stop_reading()  # the one who writes may be at work
 
-    def _shut(self) -> None:
-        while self._connections:
-            self._connections.pop(0).close()
+    def _stop_reading(self) -> None:
+        while self._reads:
+            self._reads.pop().close()
 
     def _check_process(self) -> None:
         if self._is_forked:
@@ -200,8 +174,9 @@ class Recording(Generic[T, R]):
     def after_fork(self) -> None:
         """The connections are the parent's. To close them, be it by dropping them, could spoil its file, so they live
         as long as this process."""
-        for connection in self._connections:
-            pythonapi.Py_IncRef(py_object(connection))
+        self._is_forked = True
+        for owned in (self._table, *self._reads):
+            pythonapi.Py_IncRef(py_object(owned))
 
 
 def _name(cls: type) -> str:

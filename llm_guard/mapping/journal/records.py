@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +39,7 @@ class Records(Iterator[Record]):
 
     `function` and `version` are those of the function that was mapped; `counts` tells how many records there are of
     each kind, as it is now; `total` how many items the input had, or None where the last run did not come to its end.
+    `note` is the journal's.
     To be closed (`with`), or read to its end.
     """
 
@@ -55,18 +55,20 @@ class Records(Iterator[Record]):
                 raise
         self._empty = not facts
         if not self._empty and facts.get("codec") != codec.name:
-            self.close()
+            self._connection.close()
             raise JournalError(f"was written with the codec {facts.get('codec')}, not {codec.name}", path=path)
         self.function: str = facts.get("function", "")
         self.version: str = facts.get("version", "")
+        self.note: str | None = facts.get("note")
         self.total: int | None = facts.get("total")
         self._rows = self._read()
+        self._at_end: dict[str, int] | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """How many records there are of each kind."""
-        if self._empty:
-            return {}
+        if self._empty or self._at_end is not None:
+            return dict(self._at_end or {})
         with translated(self._path):
             return dict(self._connection.execute("SELECT kind, count(*) FROM items GROUP BY kind ORDER BY kind"))
 
@@ -76,22 +78,20 @@ class Records(Iterator[Record]):
     def __next__(self) -> Record:
         return next(self._rows)
 
-    def _read(self) -> Iterator[Record]:
+    def _read(self) -> Generator[Record, None, None]:
         at = (-1, -1)
         while not self._empty and (rows := self._chunk(at)):
             for row in rows:
                 yield self._record(row)
             at = rows[-1][1], rows[-1][0]
-        self.close()
+        self._at_end = self.counts
+        self._connection.close()
 
     def _chunk(self, after: tuple[int, int]) -> list[tuple[Any, ...]]:
         with translated(self._path):
-            try:
-                return self._connection.execute(
-                    "SELECT id, place, key, kind, error, attempts, seconds, form, value FROM items "
-                    f"WHERE (place, id) > (?, ?) ORDER BY place, id LIMIT {_CHUNK}", after).fetchall()
-            except sqlite3.ProgrammingError:  # it was closed
-                return []
+            return self._connection.execute(
+                "SELECT id, place, key, kind, error, attempts, seconds, form, value FROM items "
+                f"WHERE (place, id) > (?, ?) ORDER BY place, id LIMIT {_CHUNK}", after).fetchall()
 
     def _record(self, row: tuple[Any, ...]) -> Record:
         _, place, key, kind, error, attempts, seconds, form, kept = row
@@ -104,6 +104,7 @@ class Records(Iterator[Record]):
 
     def close(self) -> None:
         """Ends it. Again: no effect."""
+        self._rows.close()
         self._connection.close()
 
     def __enter__(self) -> Self:

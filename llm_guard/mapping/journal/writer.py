@@ -29,6 +29,7 @@ class Writer(Generic[T]):
         self._rows: list[tuple[T, Then]] = []
         self._unwritten = 0  # those being written too
         self._writes = False
+        self._closed = False
         self._waiting: deque[clock.Waiter] = deque()  # for room
         self._closers: list[clock.Waiter] = []  # until nobody writes
         self.error: BaseException | None = None
@@ -42,7 +43,7 @@ class Writer(Generic[T]):
     def _taken(self, row: T, then: Then) -> clock.Waiter | None:
         """None: it was taken. Else wait, and try again."""
         with self._lock:
-            error = self.error
+            error = RuntimeError("the journal is closed") if self._closed else self.error
             if error is None and self._unwritten >= self._batch:
                 self._waiting.append(waiter := clock.current().waiter())
                 return waiter
@@ -90,11 +91,15 @@ class Writer(Generic[T]):
             waiter.set()
 
     def close(self) -> None:
-        """Waits until all that is there was written."""
+        """Waits until all that is there was written. What comes later is refused."""
         waiter = clock.current().waiter()
         with self._lock:
+            self._closed = True
+            waiters, self._waiting = self._waiting, deque()
             if self._writes:
                 self._closers.append(waiter)
             else:
                 waiter.set()
+        for late in waiters:
+            late.set()
         waiter.wait()

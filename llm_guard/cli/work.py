@@ -1,0 +1,129 @@
+"""The run itself: prompts through the guarded call, with the journal, into the output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llm_guard.cli.answers import error_of, output_row
+from llm_guard.cli.asking import Asked, Under, guarded, key
+from llm_guard.cli.exits import Exit
+from llm_guard.cli.inputs import Source
+from llm_guard.cli.items import Items, empty
+from llm_guard.cli.keeping import told
+from llm_guard.cli.outputs import Output
+from llm_guard.cli.reach import reach
+from llm_guard.cli.screen import Screen
+from llm_guard.cli.settings import Settings
+from llm_guard.cli.stopping import AllInvalid, Interrupts, all_invalid
+from llm_guard.cli.target import Target
+from llm_guard.errors import Cancelled, Stopped
+from llm_guard.mapping import iterator
+from llm_guard.mapping.journal.journal import Journal
+from llm_guard.mapping.mapping import map_with_backpressure
+from llm_guard.mapping.result import Result
+from llm_guard.mapping.stopping import StopAfter, stop_after
+from llm_guard.outcome import Kind
+
+Answers = iterator.Mapping[Asked, dict[str, Any], Result[Asked, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run came to its end; `why` it did so early, or empty."""
+
+    code: Exit
+    why: str = ""
+
+
+class Work:
+    """One run. `count` is how many items there are, where that is known; `journal` where answers are kept, or None."""
+
+    def __init__(self, settings: Settings, source: Source, asked: Target, items: Items, count: int | None,
+                 journal: Journal | None, screen: Screen) -> None:
+        self._settings, self._source, self._asked, self._items = settings, source, asked, items
+        self._count, self._journal, self._screen = count, journal, screen
+        self._ask = guarded(settings, asked)
+        self._failed = 0
+        self._next = 0  # the index after the last that was written
+        self._invalid: Mapping[str, Any] = {}  # the last error of a request that was refused as wrong
+
+    def go(self) -> Ended:
+        """Asks all; `Problem` where the input, the journal or the output fails."""
+        settings = self._settings
+        with self._source.rows() as rows:
+            under = Under(self._items.of(rows))
+            with told(), self._mapping(under) as answers:
+                refused = AllInvalid(answers.stop)
+                drop = self._ask.on_event(refused)
+                output = Output(settings.out or "", settings.writer())
+                try:
+                    with Interrupts(answers.stop, answers.abandon, self._screen.say) as interrupts:
+                        reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
+                              lambda: interrupts.code is not None)
+                        why = self._write(answers, under, output)
+                    ended = self._ended(under, interrupts, refused, why)
+                    answers.close()  # which lets go of the journal
+                    if ended.why and self._journal is not None and self._source.can_be_read_again:
+                        self._write_rest(output)
+                    output.commit()
+                finally:
+                    drop()
+                    output.close()
+        return ended
+
+    def _mapping(self, under: Under) -> Answers:
+        settings = self._settings
+        rule: StopAfter | None = None
+        if settings.failures is not None or settings.failure_rate is not None:
+            rule = stop_after(settings.failures, settings.failure_rate)
+        return map_with_backpressure(
+            self._ask, under.asked(), workers=settings.workers, on_error="return", results=True, stop_after=rule,
+            progress=self._screen, total=self._count, journal=self._journal, key=key if self._journal else None)
+
+    def _write(self, answers: Answers, under: Under, output: Output) -> str:
+        """Writes what comes; returns why it ended early, where the mapping knows."""
+        try:
+            for result in answers:
+                error = None if result.error is None else error_of(result.error)
+                if error is not None and error["outcome"] == Kind.INVALID.value:
+                    self._invalid = error
+                output.write(output_row(under.of(result.index), result.value, error, self._with_id))
+                self._next = result.index + 1
+                self._failed += error is not None
+        except Stopped as stopped:
+            return str(stopped)
+        except (Cancelled, KeyboardInterrupt):
+            return "interrupted again: what was in flight is cut off"
+        return ""
+
+    def _ended(self, under: Under, interrupts: Interrupts, refused: AllInvalid, why: str) -> Ended:
+        if under.is_over:
+            if not self._next:
+                raise empty(self._source)
+            return Ended(Exit.FAILED_ITEMS if self._failed else Exit.ANSWERED)
+        if interrupts.code is not None:
+            return Ended(interrupts.code, why or interrupts.code.name.lower())
+        if refused.stopped:
+            return Ended(Exit.STOPPED, all_invalid(self._invalid))
+        return Ended(Exit.STOPPED, why or "stopped")
+
+    def _write_rest(self, output: Output) -> None:
+        """What an earlier run answered beyond the place at which this one ended."""
+        assert self._journal is not None
+        kept = self._journal.open(self._ask, key)
+        try:
+            with self._source.rows() as rows:
+                under = Under(self._items.of(rows))
+                for index, asked in enumerate(under.asked()):
+                    found = kept.look(index, asked)
+                    item = under.of(index)
+                    if index >= self._next and found is not None:
+                        output.write(output_row(item, found.value, None, self._with_id))
+        finally:
+            kept.close("closed")
+
+    @property
+    def _with_id(self) -> bool:
+        return self._settings.id_field is not None

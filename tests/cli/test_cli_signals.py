@@ -1,0 +1,131 @@
+"""Ctrl-C once and twice, SIGTERM, other early ends: what was answered is in the output, the rest comes later."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import calls_of, command, environment, invoke, lines_of, write_lines
+
+from llm_guard.cli.exits import Exit
+from llm_guard.testing.cold_server import cold_server
+from llm_guard.testing.server import Scenario
+from llm_guard.testing.server.settings import Quota
+
+pytestmark = pytest.mark.real
+
+SLOW = Scenario("slow", slots=4, median=0.3, sigma=0.0)
+NEVER = Scenario("never", slots=4, median=600.0, sigma=0.0)
+
+
+def _prompts(tmp_path: Path, count: int = 200) -> Path:
+    return write_lines(tmp_path / "in.jsonl", ({"prompt": str(n)} for n in range(count)))
+
+
+def _run(arguments: list[object], act: Callable[[subprocess.Popen[str]], None]) -> tuple[int, str]:
+    with subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.PIPE, text=True,
+                          start_new_session=True) as running:
+        assert running.stderr is not None
+        act(running)
+        said = running.stderr.read()
+        return running.wait(30), said
+
+
+def _wait_for(running: subprocess.Popen[str], words: str) -> None:
+    assert running.stderr is not None
+    assert any(words in line for line in running.stderr), f"it did not say {words!r}"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)],
+                         ids=["SIGINT", "SIGTERM"])
+def test_the_first_lets_what_is_in_flight_end_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals,
+                                                                          code: Exit) -> None:
+    source, out = _prompts(tmp_path, 60), tmp_path / "out.jsonl"
+    with cold_server(SLOW) as server:
+        arguments = ["run", source, "-o", out, "--url", server.url, "--model", "m", "--workers", 4]
+
+        def act(running: subprocess.Popen[str]) -> None:
+            _wait_for(running, "first answer")
+            running.send_signal(number)
+
+        returned, said = _run(arguments, act)
+        assert returned == code, said
+        assert "what is in flight comes to its end" in said
+        assert "the same command goes on" in said
+        rows = lines_of(out)
+        assert 0 < len(rows) < 60
+        assert [row["answer"] for row in rows] == [f"echo: {row['index']}" for row in rows]  # and none with an error
+        calls = calls_of(server)
+        assert calls == len(rows)
+    with cold_server("E", speed=50) as server:  # another port: the same model may have moved
+        arguments[5] = server.url
+        assert invoke(*arguments).exit_code == Exit.ANSWERED
+        assert [row["answer"] for row in lines_of(out)] == [f"echo: {n}" for n in range(60)]
+        assert calls_of(server) == 60 - calls
+
+
+def test_the_second_cuts_off_what_is_in_flight(tmp_path: Path) -> None:
+    with cold_server(NEVER) as server:
+        arguments = ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
+                     "--timeout", 500]
+
+        def act(running: subprocess.Popen[str]) -> None:
+            _wait_for(running, " to m")
+            while not calls_of(server):
+                pass
+            running.send_signal(signal.SIGINT)
+            _wait_for(running, "what is in flight")
+            running.send_signal(signal.SIGINT)
+
+        returned, said = _run(arguments, act)
+        assert returned == Exit.INTERRUPTED, said
+        assert "Traceback" not in said
+
+
+def test_one_while_a_server_is_waited_for(tmp_path: Path) -> None:
+    arguments = ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", "http://127.0.0.1:1", "--model", "m",
+                 "--server-wait", 500]
+
+    def act(running: subprocess.Popen[str]) -> None:
+        _wait_for(running, "cannot be reached")
+        running.send_signal(signal.SIGINT)
+
+    returned, said = _run(arguments, act)
+    assert returned == Exit.INTERRUPTED, said
+    assert "Traceback" not in said
+
+
+def test_a_quota_that_is_used_up_ends_it_at_once(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with cold_server(Scenario("quota", slots=8, median=0.02, sigma=0.0, quota=Quota(30))) as server:
+        ran = invoke("run", _prompts(tmp_path), "-o", out, "--url", server.url, "--model", "m")
+    assert ran.exit_code == Exit.STOPPED
+    assert "quota" in ran.stderr
+    assert [row["answer"] for row in lines_of(out) if row["answer"]] == [f"echo: {n}" for n in range(30)]
+
+
+def test_so_many_failures_end_it(tmp_path: Path) -> None:
+    with cold_server(Scenario("bad", slots=8, median=0.02, sigma=0.0, noise=0.9)) as server:
+        ran = invoke("run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
+                     "--attempts", 1, "--failures", 5)
+    assert ran.exit_code == Exit.STOPPED
+    assert "5 items failed" in ran.stderr
+
+
+def test_a_stop_leaves_what_an_earlier_run_answered_further_on(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    with cold_server(Scenario("quota", slots=8, median=0.02, sigma=0.0, quota=Quota(12))) as server:
+        arguments = ["run", source, "-o", out, "--url", server.url, "--model", "m"]
+        write_lines(source, ({"prompt": f"late {n}"} for n in range(10)))
+        assert invoke(*arguments).exit_code == Exit.ANSWERED
+        write_lines(source, ({"prompt": f"{'late' if n >= 90 else 'new'} {n % 90}"} for n in range(100)))
+        assert invoke(*arguments).exit_code == Exit.STOPPED
+    answered = {row["index"]: row["answer"] for row in lines_of(out) if row["answer"]}
+    assert [answered.get(90 + n) for n in range(10)] == [f"echo: late {n}" for n in range(10)]
+    assert list(answered) == sorted(answered)
+    assert len(answered) == 12
+    assert json.loads(out.read_text().splitlines()[-1])["index"] == 99
