@@ -99,7 +99,7 @@ class Work:
         return ""
 
     def _ended(self, under: Under, interrupts: Interrupts, refused: AllInvalid, why: str) -> Ended:
-        if under.is_over:
+        if under.is_over and not why:
             if not self._next:
                 raise empty(self._source)
             return Ended(Exit.FAILED_ITEMS if self._failed else Exit.ANSWERED)
