@@ -28,6 +28,7 @@ slow: $(VENV)/ready-test
 bench: $(VENV)/ready-bench
 	$(RUN) benchmarks/overhead.py
 	$(RUN) benchmarks/bucket.py
+	$(RUN) benchmarks/observe.py
 
 success: $(VENV)/ready-bench
 	$(RUN) benchmarks/success.py --out docs
