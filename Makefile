@@ -29,6 +29,7 @@ bench: $(VENV)/ready-bench
 	$(RUN) benchmarks/peers.py --out out
 	$(RUN) benchmarks/overhead.py
 	$(RUN) benchmarks/bucket.py
+	$(RUN) benchmarks/observe.py
 
 success: $(VENV)/ready-bench
 	$(RUN) benchmarks/success.py --out docs

@@ -143,3 +143,12 @@ def test_cut_off_prints_a_row_for_each_way_and_leaves_nothing_of_its_own(tmp_pat
         assert (run["threads"], run["sockets"], run["server_open"], run["server_busy"]) == (0, 0, 0, 0)
         assert -0.01 < run["late"][0] <= run["late"][1] <= run["late"][2]
     assert [line.split("  ")[0] for line in rows(lines, "way")] == ways
+
+
+def test_observe_prints_what_being_watched_adds(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    file = tmp_path / "figures.json"
+    table = rows(printed("observe.py", "--rounds", "3", "--calls", "5", "--json", str(file)), "guarded by")
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert [line.split("  ")[0] for line in table] == [cost["stack"] for cost in figures["costs"]]
+    assert all(cost["unwatched"] > 0 for cost in figures["costs"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import inspect
 import operator
 import pickle
@@ -15,8 +16,10 @@ from scripted import Server, Task, read
 
 from llm_guard import ConfigError, bounded, breaker, fallback, ramp_up, retry, stack, timeout
 from llm_guard.clock.virtual import VirtualClock
+from llm_guard.events import CallEnded
 from llm_guard.outcome import Kind
 from llm_guard.policies.retry import RetryStatistics
+from llm_guard.runtime.guarded import guarded_functions
 
 
 @ramp_up
@@ -236,3 +239,34 @@ def test_it_can_be_called_from_many_threads_of_one_bound_method() -> None:
         tasks = [Task(slow.ask) for _ in range(6)]
         assert max(task.wait() for task in tasks) <= 2
     assert len(idents) == 6
+
+
+def test_all_that_is_guarded_and_in_use_is_listed() -> None:
+    @retry
+    def ask() -> None: ...
+
+    class Client:
+        @retry
+        def tell(self) -> None: ...
+
+    assert {ask, Client.tell} <= set(guarded_functions())
+    bound = Client().tell
+    assert bound not in guarded_functions()  # the class's is
+    names = {ask.label, Client.tell.label}
+    del ask, Client, bound
+    gc.collect()
+    assert not names & {function.label for function in guarded_functions()}
+
+
+def test_takers_of_one_function_hear_of_it_alone() -> None:
+    ask, other = retry(lambda: None), retry(lambda: None)
+    taken: list[tuple[object, ...]] = []
+    off = ask.take_events({CallEnded: lambda *facts: taken.append(facts)})
+    with VirtualClock():
+        ask()
+        other()
+        off()
+        ask()
+    (number, *facts), = taken
+    assert number
+    assert facts == [0.0, ask.label, 1, Kind.SUCCESS, 0.0]
