@@ -53,7 +53,8 @@ class Bounded(Policy):
             self._gate = Keyed(self._new_gate, check_key("key", key), option="key", most=max_keys)
             self.live = ("n", "per_key")
         elif isinstance(per_key, int):
-            raise ConfigError("key", key, "the name of a parameter, or a function, where per_key is a limit")
+            raise ConfigError("per_key", per_key, "the name of a parameter, or a function of the call's arguments; a "
+                                                  "limit only where key= says whose calls they are")
         elif per_key is not None:
             self._gate = Keyed(self._new_gate, check_key("per_key", per_key), option="per_key", most=max_keys)
         else:

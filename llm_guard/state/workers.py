@@ -1,7 +1,8 @@
 """Daemon threads to hand calls to, so that the caller can go on when a call does not end in time.
 
 A worker that has ended its job waits for the next, the last one idle first, and goes after two seconds without one.
-Being daemons they never hold up the end of the interpreter. Context variables go in and come back.
+Being daemons they never hold up the end of the interpreter. Context variables go in and come back; what else a thread
+has about it is put right by `around_each_job`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextvars
 from _thread import allocate_lock
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,15 +21,24 @@ from llm_guard.fork import renew_after_fork
 IDLE = 2.0
 
 _UNSET = object()
+_around: list[Callable[[], AbstractContextManager[object]]] = []
+
+
+def around_each_job(surroundings: Callable[[], AbstractContextManager[object]]) -> None:
+    """From now on `surroundings()` is called in the thread that hands a job over, and the worker runs the job within
+    what it gives. Again: no effect."""
+    if surroundings not in _around:
+        _around.append(surroundings)
 
 
 class Job:
     """One call on a worker. It ends once: taken by the caller who waited, or left to itself."""
 
-    __slots__ = ("_afterwards", "_context", "_function", "_lock", "_over", "_waiter", "error", "value")
+    __slots__ = ("_afterwards", "_context", "_function", "_lock", "_over", "_surroundings", "_waiter", "error", "value")
 
     def __init__(self, function: Callable[[], Any], waiter: clock.Waiter) -> None:
         self._function = function
+        self._surroundings = [each() for each in _around]
         self._context = contextvars.copy_context()
         self._waiter = waiter
         self._lock = allocate_lock()
@@ -66,7 +77,7 @@ class Job:
     def run(self) -> None:
         """In the worker: runs the function to its end."""
         try:
-            self.value = self._context.run(self._function)
+            self.value = self._context.run(self._surrounded if self._surroundings else self._function)
         except BaseException as error:
             self.error = error
         with self._lock:
@@ -77,6 +88,13 @@ class Job:
         else:
             self.value = self.error = None
             afterwards()
+
+
+    def _surrounded(self) -> Any:
+        with ExitStack() as surroundings:
+            for each in self._surroundings:
+                surroundings.enter_context(each)
+            return self._function()
 
 
 class _Worker:

@@ -159,7 +159,7 @@ def test_a_key_function_without_parameters_reads_what_is_around_the_call() -> No
     ({"key": "user", "per_key": 0}, "per_key", "from 1 to n, 8"),
     ({"key": "user", "per_key": True}, "per_key", "from 1 to n, 8"),
     ({"key": "user", "per_key": "user"}, "per_key", "from 1 to n, 8"),
-    ({"per_key": 2}, "key", "where per_key is a limit"),
+    ({"per_key": 2}, "per_key", "a limit only where key= says"),
     ({"key": 3, "per_key": 2}, "key", "the name of a parameter"),
 ])
 def test_what_cannot_work_is_refused(options: dict[str, Any], parameter: str, told: str) -> None:
