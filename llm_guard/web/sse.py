@@ -39,8 +39,8 @@ class Events:
 
     The first item is asked for at once: what it raises is raised here, before a byte went out. An error after that ends
     the events with one of the name "error", whose data are problem details; after the last item comes one of the name
-    "end", for a browser would connect again to what merely stops. Items are asked for in the context in which this was
-    made, as the view was called in, whoever asks. `encode` makes a str of an item, the data of its event, or bytes: the
+    "end", for a browser would connect again to what merely stops. All items are asked for in one copy of the context in
+    which this was made, as the view was called in. `encode` makes a str of an item, the data of its event, or bytes: the
     rows themselves, as `event` makes them.
     """
 
@@ -53,11 +53,10 @@ class Events:
         self._context = contextvars.copy_context()
         self._closed = False
         try:
-            self._first: bytes | None = self._row()
+            self._first: bytes | None = self._context.run(self._row)
         except BaseException:
             close_quietly(self)
             raise
-        self._context = contextvars.copy_context()
 
     def __iter__(self) -> Self:
         return self

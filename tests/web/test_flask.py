@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import flask
@@ -539,6 +540,21 @@ def test_a_streams_function_sees_the_request_to_its_end(policy: str | None) -> N
     app = app_of(timeout(20)(view) if policy == "timeout of the view" else view)
     with VirtualClock():
         assert app.test_client().get("/?q=x").text == "data: x me True\n\n" * 3 + END
+
+
+def test_a_streams_function_lives_in_one_context() -> None:
+    variable = ContextVar("variable", default="outside")
+
+    def items() -> Iterator[str]:
+        token = variable.set("inside")
+        yield variable.get()
+        yield variable.get()
+        variable.reset(token)
+        yield variable.get()
+
+    client = app_of(lambda: server_sent_events(items())).test_client()
+    assert client.get("/").text == "data: inside\n\ndata: inside\n\ndata: outside\n\n" + END
+    assert variable.get() == "outside"
 
 
 # Settings.
