@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_guard import call
 from llm_guard.errors import CallTimeout, ConfigError, GuardError, Rejected
+from llm_guard.runtime import switch
 from llm_guard.web import settings, sse
 from llm_guard.web.problem import Problem, problem_of
 from llm_guard.web.request import Body, RequestCall, deadline_of, request_deadline
@@ -69,6 +70,8 @@ class _Carrier:
         self._seconds = seconds
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if switch.is_off:
+            return self._app(environ, start_response)
         carried = RequestCall(self._seconds)
         body = carried.run(lambda: self._app(environ, start_response))
         wrapper = environ.get("wsgi.file_wrapper")

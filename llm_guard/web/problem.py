@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from llm_guard.errors import CallTimeout, QuotaExhausted, Rejected, Saturated
 from llm_guard.outcome import REFUSALS, Kind, Outcome
-from llm_guard.runtime import reading
+from llm_guard.runtime import reading, switch
 from llm_guard.web.accept import prefers_html
 from llm_guard.web.settings import Settings
 
@@ -60,7 +60,9 @@ class Problem:
 
 
 def problem_of(error: BaseException, settings: Settings) -> Problem | None:
-    """What to answer where a view raised `error`; None where it is none of ours to answer."""
+    """What to answer where a view raised `error`; None where it is none of ours to answer, and where guards are off."""
+    if switch.is_off:
+        return None
     if isinstance(error, Rejected):
         return _refused(error, settings)
     if isinstance(error, CallTimeout):

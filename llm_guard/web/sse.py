@@ -39,9 +39,9 @@ class Events:
 
     The first item is asked for at once: what it raises is raised here, before a byte went out. An error after that ends
     the events with one of the name "error", whose data are problem details; after the last item comes one of the name
-    "end", for a browser would connect again to what merely stops. All items are asked for in one copy of the context in
-    which this was made, as the view was called in. `encode` makes a str of an item, the data of its event, or bytes: the
-    rows themselves, as `event` makes them.
+    "end", for a browser would connect again to what merely stops. All items are asked for in one copy of the context
+    in which this was made, as the view was called in. `encode` makes a str of an item, the data of its event, or bytes:
+    the rows themselves, as `event` makes them.
     """
 
     def __init__(self, stream: Iterable[Any], settings: Settings,

@@ -31,6 +31,7 @@ from llm_guard import (
     call,
     clock,
     deadline,
+    disabled,
     ramp_up,
     retry,
     stack,
@@ -188,6 +189,14 @@ def test_what_is_made_while_the_answer_is_sent_is_under_the_deadline_too() -> No
 
     with VirtualClock(), view_at_root(request_deadline(60)(view)) as client:
         assert text(client.get("/")) == "60 55 "
+
+
+def test_where_guards_are_off_it_is_as_if_there_were_none() -> None:
+    with disabled():
+        with view_at_root(time_left) as client:
+            assert text(client.get("/")) == "none"
+        with view_at_root(raising(Saturated("", policy="x"))) as client:
+            assert client.get("/").status_code == 500
 
 
 def test_a_file_is_left_to_the_server() -> None:

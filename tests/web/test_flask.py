@@ -27,6 +27,7 @@ from llm_guard import (
     call,
     clock,
     deadline,
+    disabled,
     ramp_up,
     retry,
     stack,
@@ -334,6 +335,15 @@ def test_a_file_is_left_to_the_server() -> None:
                         lambda *args: lambda data: None)
     assert isinstance(body, Wrapper)
     given[0].close()
+
+
+def test_where_guards_are_off_it_is_as_if_there_were_none() -> None:
+    client = app_of(time_left).test_client()
+    refused = raising(upstream(503), UPSTREAM_ERRORS=[requests.RequestException]).test_client()
+    with disabled():
+        assert client.get("/").text == "none"
+        assert refused.get("/").status_code == 500
+    assert refused.get("/").status_code == 503
 
 
 # Guarded views, and what they call.

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from llm_guard import call
+from llm_guard.runtime import switch
 from llm_guard.web.django import config
 from llm_guard.web.problem import problem_of
 from llm_guard.web.request import Body, RequestCall, deadline_of
@@ -28,6 +29,8 @@ class GuardMiddleware:
         self._settings = config.chosen()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if switch.is_off:
+            return self._get_response(request)
         carried = RequestCall(self._settings.deadline)
         response = carried.run(lambda: self._get_response(request))
         if isinstance(response, StreamingHttpResponse) and not response.is_async and not _is_file(response):
