@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from llm_guard import clock
 from llm_guard.call import CutOff
+from llm_guard.state.workers import surrounded
 
 _alive: WeakValueDictionary[int, Crew] = WeakValueDictionary()
 
@@ -36,7 +37,7 @@ class Crew:
 
     def put(self, job: Callable[[], None]) -> None:
         """Has `job` run as soon as one of the crew is free."""
-        grows = False
+        job, grows = surrounded(job), False
         try:
             with self._lock:
                 if self.cut_off.is_cut:

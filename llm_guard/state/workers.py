@@ -11,7 +11,7 @@ import contextvars
 from _thread import allocate_lock
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from llm_guard import clock
@@ -20,25 +20,42 @@ from llm_guard.fork import renew_after_fork
 #: Seconds after which an idle worker ends.
 IDLE = 2.0
 
+R = TypeVar("R")
+
 _UNSET = object()
 _around: list[Callable[[], AbstractContextManager[object]]] = []
 
 
 def around_each_job(surroundings: Callable[[], AbstractContextManager[object]]) -> None:
-    """From now on `surroundings()` is called in the thread that hands a job over, and the worker runs the job within
-    what it gives. Again: no effect."""
+    """From now on `surroundings()` is called in the thread that hands a job over, and the job runs within what that
+    gives. Again: no effect."""
     if surroundings not in _around:
         _around.append(surroundings)
+
+
+def surrounded(job: Callable[[], R]) -> Callable[[], R]:
+    """`job`, made ready by the thread that hands it over to another."""
+    if not _around:
+        return job
+    made = [each() for each in _around]
+
+    def run() -> R:
+        with ExitStack() as surroundings:
+            for each in made:
+                surroundings.enter_context(each)
+            return job()
+        raise AssertionError("none of them keeps an error back")
+
+    return run
 
 
 class Job:
     """One call on a worker. It ends once: taken by the caller who waited, or left to itself."""
 
-    __slots__ = ("_afterwards", "_context", "_function", "_lock", "_over", "_surroundings", "_waiter", "error", "value")
+    __slots__ = ("_afterwards", "_context", "_function", "_lock", "_over", "_waiter", "error", "value")
 
     def __init__(self, function: Callable[[], Any], waiter: clock.Waiter) -> None:
-        self._function = function
-        self._surroundings = [each() for each in _around]
+        self._function = surrounded(function)
         self._context = contextvars.copy_context()
         self._waiter = waiter
         self._lock = allocate_lock()
@@ -77,7 +94,7 @@ class Job:
     def run(self) -> None:
         """In the worker: runs the function to its end."""
         try:
-            self.value = self._context.run(self._surrounded if self._surroundings else self._function)
+            self.value = self._context.run(self._function)
         except BaseException as error:
             self.error = error
         with self._lock:
@@ -89,12 +106,6 @@ class Job:
             self.value = self.error = None
             afterwards()
 
-
-    def _surrounded(self) -> Any:
-        with ExitStack() as surroundings:
-            for each in self._surroundings:
-                surroundings.enter_context(each)
-            return self._function()
 
 
 class _Worker:

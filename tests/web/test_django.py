@@ -32,6 +32,7 @@ from llm_guard import (
     clock,
     deadline,
     disabled,
+    map_with_backpressure,
     ramp_up,
     retry,
     stack,
@@ -330,6 +331,17 @@ def test_no_connection_of_a_worker_is_left(opened: dict[str, int], max_age: int 
         for _ in range(5):
             assert text(client.get("/")) == "1"
     assert opened["opened"] - before["opened"] == opened["closed"] - before["closed"] == 5
+
+
+@pytest.mark.real
+def test_a_mapping_leaves_none_either_and_is_refused_outside_of_its_callers_transaction(opened: dict[str, int]) -> None:
+    def query(item: int) -> bytes:
+        return on_worker(HttpRequest()).content
+
+    assert list(map_with_backpressure(query, range(10), workers=3)) == [b"1"] * 10
+    assert opened["opened"] == opened["closed"] > 0
+    with transaction.atomic(), pytest.raises(transaction.TransactionManagementError, match="@deadline"):
+        list(map_with_backpressure(query, range(3)))
 
 
 @pytest.mark.real

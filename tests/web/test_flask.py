@@ -28,6 +28,7 @@ from llm_guard import (
     clock,
     deadline,
     disabled,
+    map_with_backpressure,
     ramp_up,
     retry,
     stack,
@@ -259,6 +260,12 @@ def test_no_wait_under_a_request_is_longer() -> None:
         pace.pause(500)
         assert client.get("/").status_code == 503
         assert time.now() == 50
+
+
+def test_a_mapping_in_a_view_keeps_it() -> None:
+    client = app_of(lambda: " ".join(map_with_backpressure(lambda item: time_left(), range(3)))).test_client()
+    with VirtualClock():
+        assert client.get("/").text == "25 25 25"
 
 
 def test_a_view_has_a_deadline_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Database connections of the worker threads on which `@timeout` runs functions.
+"""Database connections of the threads on which `@timeout` and mappings run functions.
 
 Django keeps connections by thread. What a worker has opened is closed when its job is over, for nobody else would; and
 a job whose caller is in the midst of a transaction may not open one, for its queries would not be part of it.
@@ -55,6 +55,7 @@ def refuse_outside_of_a_transaction(connection: BaseDatabaseWrapper, **more: Any
     if connection.alias in _thread.in_transaction:
         connection.close()
         raise OutsideOfTransaction(
-            "a function under @timeout runs on another thread, with a database connection of its own, and its queries "
-            "would be no part of the transaction that its caller is in (atomic(), ATOMIC_REQUESTS, a TestCase). Use "
-            "@deadline, which needs no thread, or put @timeout on a function that does without the database")
+            "a function under @timeout, or mapped, runs on another thread with a database connection of its own, and "
+            "its queries would be no part of the transaction that its caller is in (atomic(), ATOMIC_REQUESTS, a "
+            "TestCase). Use @deadline, which needs no thread, or put @timeout on a function that does without the "
+            "database")
