@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
@@ -137,6 +138,16 @@ def _share(per_key: object, n: int) -> int:
     if isinstance(per_key, bool) or not isinstance(per_key, int) or not 1 <= per_key <= n:
         raise ConfigError("per_key", per_key, f"a whole number from 1 to n, {n}, where key says whose calls they are")
     return per_key
+
+
+@overload
+def bounded(n: int, *, max_wait: float | None = ..., holds: str = ..., per_key: Key | None = ...,
+            max_keys: int = ...) -> Bounded: ...
+
+
+@overload
+def bounded(n: int, *, key: Key, per_key: int, max_wait: float | None = ..., holds: str = ...,
+            max_keys: int = ...) -> Bounded: ...
 
 
 def bounded(n: int, *, max_wait: float | None = None, holds: str = "attempt", key: Key | None = None,

@@ -414,6 +414,20 @@ def test_a_timeout_keeps_flasks_contexts() -> None:
     assert not flask.has_app_context()
 
 
+def test_a_timeout_on_a_view_that_streams_with_context() -> None:
+    @timeout(20)
+    def view() -> flask.Response:
+        def rows() -> Iterator[str]:
+            yield flask.request.path
+            yield flask.request.args["q"]
+        return flask.Response(flask.stream_with_context(rows()))
+
+    with VirtualClock():
+        client = app_of(view).test_client()
+        assert [client.get("/?q=x").text for _ in range(2)] == ["/x"] * 2
+    assert not flask.has_request_context()
+
+
 @pytest.mark.real
 def test_a_view_that_runs_out_of_time_is_a_504_and_leaves_flasks_contexts_to_the_request() -> None:
     go_on, over = threading.Event(), threading.Event()
