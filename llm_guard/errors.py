@@ -59,13 +59,16 @@ class Rejected(GuardError):
     """The call never started: nothing was sent.
 
     `policy` names the part that refused it; `retry_after` says in how many seconds it may be worth another try, or is
-    None where nobody knows.
+    None where nobody knows. `by_key`: it was the limit of the call's own key (a user's, a tenant's) that had no room.
     """
 
-    def __init__(self, message: str, *, policy: str, retry_after: float | None = None) -> None:
+    by_key = False
+
+    def __init__(self, message: str, *, policy: str, retry_after: float | None = None, by_key: bool = False) -> None:
         super().__init__(message)
         self.policy = policy
         self.retry_after = retry_after
+        self.by_key = by_key
 
 
 class Saturated(Rejected):

@@ -56,7 +56,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         above = call.in_progress()
         cut_off = CutOff(None if above is None else above.cut_off, ends_waits=True)
         cut_off.watch(self._finished.end)
-        task = Task(function, self._finished, self._verdict, cut_off, self._lanes, recorder, observer)
+        task = self._task = Task(function, self._finished, self._verdict, cut_off, self._lanes, recorder, observer)
         self._crew = Crew(workers, task.run, cut_off, over=self._finished.end, failed=self._finished.fail,
                           spares=recorder is not None)
         self._pulled = 0
@@ -198,11 +198,14 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
 
     def _begin(self, item: T) -> None:
         if self._recorder is None and self._lanes is None:
+            self._task.surround(self._pulled)
             self._crew.put((self._pulled, item, None))
             self._pulled += 1
             return
         try:
             recorded = None if self._recorder is None else self._recorder.recall(self._pulled, item)
+            if recorded is None:
+                self._task.surround(self._pulled)
             job = None if recorded is not None else self._job(item)
         except Exception as error:
             self._items, self._input_error = None, error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from llm_guard import call, clock
@@ -15,6 +16,7 @@ from llm_guard.mapping.result import Result
 from llm_guard.mapping.seams import Observer, Recorder
 from llm_guard.mapping.stopping import Verdict
 from llm_guard.runtime.streams import Stream
+from llm_guard.state.workers import Surroundings, surroundings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,6 +41,13 @@ class Task(Generic[T, R]):
         self._observer = observer
         self._above = call.in_progress()
         self._context = contextvars.copy_context()
+        self._surroundings: dict[int, Surroundings] = {}
+
+    def surround(self, index: int) -> None:
+        """Called in the consumer's thread, before the item is handed over: see `workers.around_each_job`."""
+        made = surroundings()
+        if made is not None:
+            self._surroundings[index] = made
 
     def run(self, job: Job[T], put: Callable[[Job[T]], None]) -> bool:
         """Does one, and puts the next of its lane. Whether no further one is to begin."""
@@ -79,8 +88,12 @@ class Task(Generic[T, R]):
             tally = Call(cut_off=cut_off)
         else:  # the mapping is a guarded call's: that one's deadline holds, and what it holds is held
             tally = Call(above.deadline, cut_off, above.held if above.active else frozenset())
+        made = self._surroundings.pop(index, None) if self._surroundings else None
         try:
-            value = self._context.copy().run(_under, tally, self._function, item)
+            if made is None:
+                value = self._context.copy().run(_under, tally, self._function, item)
+            else:
+                value = made.run(partial(self._context.copy().run, _under, tally, self._function, item))
         except BaseException as error:
             turned_away = isinstance(error, (Rejected, Cancelled))
             return Result(index, item, None, error, tally.attempts or int(not turned_away), now() - began)

@@ -146,4 +146,4 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
                       min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
                       name=name)
     policy = Breaker(circuit, classify)
-    return policy if function is None else policy(function)
+    return policy if function is None else policy.bare(function)

@@ -319,4 +319,4 @@ def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: flo
         raise ConfigError("start", function, "given by name: ramp_up(start=1)")
     pace = partial(Pace, clock.chance, start=start, idle=idle, ramp_time=ramp_time, max_growth=max_growth)
     policy = RampUp(pace, start, ceiling, key, max_keys, max_wait, classify, costs_of(cost, cost_ceiling, cost_per))
-    return policy if function is None else policy(function)
+    return policy if function is None else policy.bare(function)

@@ -109,4 +109,4 @@ def retry(function: Any = None, /, *, attempts: int = 8, wait: Any = None, jitte
     if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("attempts", function, "given by name: retry(attempts=8)")
     policy = Retry(attempts, Schedule(wait, jitter), retry_on, max_refusal_wait, budget, classify)
-    return policy if function is None else policy(function)
+    return policy if function is None else policy.bare(function)

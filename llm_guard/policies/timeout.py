@@ -151,7 +151,7 @@ def timeout(seconds: Any = _UNSET, *, first_item: float | None = None, idle: flo
     as long as the stream is open. A stream that is late on its first item is tried again by a `@retry` above.
     """
     if callable(seconds):
-        return Timeout(DEFAULT, max_still_running)(seconds)
+        return Timeout(DEFAULT, max_still_running).bare(seconds)
     if seconds is _UNSET:
         seconds = DEFAULT if first_item is None and idle is None else None
     return Timeout(seconds, max_still_running, first_item, idle)

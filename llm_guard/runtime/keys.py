@@ -14,7 +14,8 @@ from llm_guard.errors import ConfigError
 from llm_guard.state.cost_gate import Costs, Estimate
 from llm_guard.state.keyed import Keyed
 
-#: How a policy says which key a call has: `key(*args, **kwargs)`, or the name of a parameter of the guarded function.
+#: How a policy says which key a call has: `key(*args, **kwargs)`, `key()` where it takes nothing (it reads the key from
+#: where the call is made: a request's user, say), or the name of a parameter of the guarded function.
 Key = str | Callable[..., Hashable]
 #: What wants to know something of a call's arguments: by its `key`, as the user named it in `option`.
 Asks = Keyed[Any] | Estimate
@@ -74,7 +75,7 @@ def keys_of(asks: Sequence[Asks], readers: Readers, args: tuple[Any, ...],
 
 def _reader(function: Callable[..., Any], asks: Asks) -> Callable[..., Hashable]:
     if not isinstance(asks.key, str):
-        return asks.key
+        return _without_arguments(asks.key) if _takes_nothing(asks.key) else asks.key
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -85,6 +86,17 @@ def _reader(function: Callable[..., Any], asks: Asks) -> Callable[..., Hashable]
         raise ConfigError(asks.option, asks.key, "the name of a parameter of the guarded function, which has "
                                                      + (", ".join(single) or "none"))
     return _argument(signature, asks.key)
+
+
+def _takes_nothing(key: Callable[..., Hashable]) -> bool:
+    try:
+        return not inspect.signature(key).parameters
+    except (TypeError, ValueError):  # it does not tell
+        return False
+
+
+def _without_arguments(key: Callable[[], Hashable]) -> Callable[..., Hashable]:
+    return lambda *args, **kwargs: key()
 
 
 def _argument(signature: inspect.Signature, name: str) -> Callable[..., Hashable]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from llm_guard.errors import ConfigError
+
 if TYPE_CHECKING:
     from llm_guard.runtime.guarded import Guarded
     from llm_guard.runtime.plan import Plan
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: Where Django's `method_decorator` tries decorators on a function of its own.
+_DECORATES_EACH_CALL = "django.utils.decorators"
 
 
 class Policy:
@@ -46,6 +51,13 @@ class Policy:
         from llm_guard.runtime.stack import put_on_top  # a stack is made of policies
 
         return put_on_top(self, function)
+
+    def bare(self, function: Callable[P, R]) -> Guarded[P, R]:
+        """What the bare form makes, `@policy` without parentheses."""
+        if getattr(function, "__module__", None) == _DECORATES_EACH_CALL:
+            raise ConfigError("function", function, "under method_decorator, which decorates anew for each call, "
+                                                    f"only a policy that is made once: method_decorator({self.name}())")
+        return self(function)
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         """Adds its part to `plan`. `by_call`: it stands above the retry, where one call is what it sees."""

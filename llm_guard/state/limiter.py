@@ -19,12 +19,13 @@ _RELEASED = Ending(IGNORED, 0.0)
 
 class LimitGate:
     """A limit on what is in flight. A place is kept until the function has really ended, even one that ran out of
-    time."""
+    time. `by_key`: it is that of one key."""
 
     outlives = True
 
-    def __init__(self, limit: int, name: str = "limiter") -> None:
+    def __init__(self, limit: int, name: str = "limiter", *, by_key: bool = False) -> None:
         self.name = name
+        self.by_key = by_key
         self.limit = limit
         self.in_flight = 0
         self.peak = 0

@@ -323,7 +323,9 @@ class Line:
 
     @staticmethod
     def _no_room(waiting: Waiting, now: float) -> Saturated:
-        blocking = next((gate.name for gate in waiting.request.gates
-                         if isinstance(at := gate.ready_at(now, waiting.request), Rejected) or at > now), "door")
-        return Saturated(f"{blocking} had no room within {now - waiting.request.since:.3g} s", policy=blocking,
-                         retry_after=waiting.wake_at - now if now < waiting.wake_at < FOREVER else None)
+        blocking = next((gate for gate in waiting.request.gates
+                         if isinstance(at := gate.ready_at(now, waiting.request), Rejected) or at > now), None)
+        name = "door" if blocking is None else blocking.name
+        return Saturated(f"{name} had no room within {now - waiting.request.since:.3g} s", policy=name,
+                         retry_after=waiting.wake_at - now if now < waiting.wake_at < FOREVER else None,
+                         by_key=getattr(blocking, "by_key", False))  # only a limit can be a key's own

@@ -1,7 +1,8 @@
 """Daemon threads to hand calls to, so that the caller can go on when a call does not end in time.
 
 A worker that has ended its job waits for the next, the last one idle first, and goes after two seconds without one.
-Being daemons they never hold up the end of the interpreter. Context variables go in and come back.
+Being daemons they never hold up the end of the interpreter. Context variables go in and come back; what else a thread
+has about it is put right by `around_each_job`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextvars
 from _thread import allocate_lock
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from llm_guard import clock
@@ -18,7 +21,43 @@ from llm_guard.fork import renew_after_fork
 #: Seconds after which an idle worker ends.
 IDLE = 2.0
 
+R = TypeVar("R")
+
 _UNSET = object()
+_around: list[Callable[[], AbstractContextManager[object]]] = []
+
+
+def around_each_job(surroundings: Callable[[], AbstractContextManager[object]]) -> None:
+    """From now on `surroundings()` is called in the thread that hands a job over, and the job runs within what that
+    gives. Again: no effect."""
+    if surroundings not in _around:
+        _around.append(surroundings)
+
+
+class Surroundings:
+    """Those of one job, made in the thread that hands it over."""
+
+    def __init__(self) -> None:
+        self._made = [each() for each in _around]
+
+    def run(self, job: Callable[[], R]) -> R:
+        """Runs it within them, in the thread that it was handed to."""
+        with ExitStack() as surroundings:
+            for each in self._made:
+                surroundings.enter_context(each)
+            return job()
+        raise AssertionError("none of them keeps an error back")
+
+
+def surroundings() -> Surroundings | None:
+    """Those of a job that this thread hands over; None where there are none."""
+    return Surroundings() if _around else None
+
+
+def surrounded(job: Callable[[], R]) -> Callable[[], R]:
+    """`job`, made ready by the thread that hands it over to another."""
+    made = surroundings()
+    return job if made is None else partial(made.run, job)
 
 
 class Job:
@@ -27,7 +66,7 @@ class Job:
     __slots__ = ("_afterwards", "_context", "_function", "_lock", "_over", "_waiter", "error", "value")
 
     def __init__(self, function: Callable[[], Any], waiter: clock.Waiter) -> None:
-        self._function = function
+        self._function = surrounded(function)
         self._context = contextvars.copy_context()
         self._waiter = waiter
         self._lock = allocate_lock()
@@ -77,6 +116,7 @@ class Job:
         self.value = self.error = None
         afterwards()
         return None
+
 
 
 class _Worker:

@@ -9,14 +9,16 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
 from llm_guard import clock as seam
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.state.workers import IDLE, Job, Workers, _Worker, workers
+from llm_guard.state import workers as workers_module
+from llm_guard.state.workers import IDLE, Job, Workers, _Worker, around_each_job, workers
 
 
 class CountingClock(VirtualClock):
@@ -523,3 +525,38 @@ def test_the_end_of_the_interpreter_never_hangs_on_workers_that_are_parked_or_bu
     ended = subprocess.run([sys.executable, "-c", HANGS_ON_TO_THE_END], capture_output=True, text=True, timeout=10,
                            check=False, env={"PYTHONPATH": ":".join(filter(None, sys.path))})
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1 1 ends\n", "")
+
+
+def test_a_job_runs_within_what_was_made_where_it_was_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "_around", [])
+    told: list[tuple[str, bool]] = []
+    here = threading.get_ident()
+
+    def tell(what: str) -> None:
+        told.append((what, threading.get_ident() == here))
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        tell("enters")
+        try:
+            yield
+        finally:
+            tell("leaves")
+
+    def surroundings() -> AbstractContextManager[None]:
+        tell("made")
+        return within()
+
+    def fails() -> None:
+        tell("runs")
+        raise KeyError("x")
+
+    with VirtualClock():
+        for _ in range(2):
+            around_each_job(surroundings)
+        job = workers().start(fails)
+        assert told == [("made", True)]
+        assert job.wait(1)
+        with pytest.raises(KeyError):
+            job.result()
+    assert told[1:] == [("enters", False), ("runs", False), ("leaves", False)]

@@ -136,7 +136,9 @@ keyed("hello", key="large")  # type: ignore[call-arg]
 Tenant().ask()  # type: ignore[call-arg]
 ramp_up(key=3)  # type: ignore[call-overload]
 ramp_up(max_growth=1.5)  # type: ignore[call-overload]
-bounded(8, per_key=3)  # type: ignore[arg-type]
+bounded(8, per_key=3)  # type: ignore[call-overload]
+bounded(8, key="user")  # type: ignore[call-overload]
+assert_type(bounded(8, key="user", per_key=2), Bounded)
 assert_type(ramp_up(key="model").statistics_of("large"), RampUpStatistics)
 assert_type(bounded(8, per_key=len).statistics_of(3), BoundedStatistics)
 ramp_up(key="model").pause(60, key=("a", "pair"))
@@ -154,7 +156,7 @@ assert_type(retry(a_function), Guarded[[str], bytes])
 pace = ramp_up(ceiling=5)
 assert_type(pace(len)("four"), int)
 assert_type(pace.ceiling, float | None)
-bounded("8")  # type: ignore[arg-type]
+bounded("8")  # type: ignore[call-overload]
 timeout("1")  # type: ignore[call-overload]
 retry(tries=3)  # type: ignore[call-overload]
 

@@ -1,0 +1,8 @@
+"""The project for a WSGI server."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site_with_llm.settings")
+application = get_wsgi_application()
