@@ -78,6 +78,8 @@ class Prometheus(Exporter):
                 its = functions[function]
                 its.begin(call)
                 its.waited(waited)
+                if pushed is not None:
+                    pushed.due(at)
             except Exception as error:
                 self.broke(error)
 

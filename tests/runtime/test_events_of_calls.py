@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from scripted import Server, Task, call_all, read
 
-from llm_guard import bounded, breaker, events, ramp_up, retry, timeout
+from llm_guard import Cancelled, bounded, breaker, call, events, ramp_up, retry, timeout
+from llm_guard.call import Call, CutOff
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.events import (
     AttemptEnded,
@@ -112,7 +113,7 @@ def test_all_events_of_a_call_have_its_number_and_no_other_call_has_it(everywher
         outer()
         inner()
     numbers = {number: [type(event) for event in everywhere if event.call == number]
-               for number in {event.call for event in everywhere}}
+               for number in sorted({event.call for event in everywhere})}
     once = [AttemptStarted, AttemptEnded, CallEnded]
     assert list(numbers.values()) == [once, [AttemptStarted, AttemptEnded, RetryScheduled, *once], once]
     assert min(numbers) > 0
@@ -139,11 +140,11 @@ def test_whatever_ends_a_call_its_end_is_told_once(raised: type[BaseException], 
     guarded = bounded(1)(ask)
     with VirtualClock(), pytest.raises(raised):
         guarded()
-    ended, call = everywhere[1:]
+    ended, whole = everywhere[1:]
     assert isinstance(ended, AttemptEnded)
     assert ended.error == raised.__name__
-    assert isinstance(call, CallEnded)
-    assert call.kind is ended.kind
+    assert isinstance(whole, CallEnded)
+    assert whole.kind is ended.kind
 
 
 @pytest.mark.parametrize("end", ["exhausted", "closed", "dropped", "raises"])
@@ -184,6 +185,22 @@ def test_a_stream_that_never_came_is_told_of_once(everywhere: list[Event]) -> No
     with VirtualClock(), pytest.raises(ValueError):  # noqa: PT011 - it has no words
         ask()
     assert [type(event) for event in everywhere] == [AttemptStarted, AttemptEnded, CallEnded]
+
+
+def test_the_waits_of_a_call_that_is_given_up_are_in_its_seconds(everywhere: list[Event]) -> None:
+    ask = retry(wait=100, jitter=None, classify=read)(Server(then=Kind.FAILURE))
+    cut_off = CutOff()
+
+    def above() -> None:
+        call.begin(Call(cut_off=cut_off))
+        ask()
+
+    with VirtualClock() as time:
+        task = Task(above)
+        time.sleep(30)
+        cut_off.cut()
+        assert isinstance(task.ended().error, Cancelled)
+    assert everywhere[-1] == CallEnded(30.0, ask.label, attempts=1, kind=Kind.IGNORED, seconds=30.0)
 
 
 def test_the_tokens_of_an_answer_are_told(everywhere: list[Event]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from llm_guard import ConfigError, Saturated, bounded, clock, ramp_up, retry, stream, timeout
 from llm_guard.clock.virtual import VirtualClock
+from llm_guard.events import AttemptEnded, AttemptStarted, CallEnded
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.telemetry import opentelemetry, opentelemetry_metrics, opentelemetry_spans
 from llm_guard.telemetry.opentelemetry import OpenTelemetry
@@ -214,6 +216,22 @@ def test_the_context_is_the_callers_again_however_a_call_ends(seen: Seen, caplog
         assert trace.get_current_span() is before
     assert not caplog.records
     assert len(seen.spans) == 5
+
+
+def test_an_end_in_another_thread_leaves_the_callers_context_to_the_caller(seen: Seen,
+                                                                          caplog: pytest.LogCaptureFixture) -> None:
+    before = trace.get_current_span()
+    spans = opentelemetry_spans.Spans(seen.tracers, lambda function: {})
+    takers = spans.takers()
+    takers[AttemptStarted](7, 1.0, "ask", 1, 0.0)
+    other = threading.Thread(target=takers[AttemptEnded],
+                             args=(7, 2.0, "ask", 1, Kind.SUCCESS, 1.0, None, None, None, None))
+    other.start()
+    other.join(5)
+    assert len(seen.spans) == 1
+    takers[CallEnded](7, 2.0, "ask", 1, Kind.SUCCESS, 1.0)
+    assert trace.get_current_span() is before
+    assert not caplog.records
 
 
 def test_a_call_within_a_call_stands_beneath_it(seen: Seen) -> None:

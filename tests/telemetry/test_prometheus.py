@@ -272,6 +272,29 @@ def test_a_missing_client_names_what_to_install(monkeypatch: pytest.MonkeyPatch)
         Prometheus()
 
 
+def test_gauges_that_processes_share_follow_what_happens(registry: CollectorRegistry, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))  # the client itself looked before
+    ask = ramp_up(bounded(1, max_wait=3)(lambda: time.sleep(9)))
+    name = ask.label
+
+    def state(of: str) -> float | None:
+        return value(registry, "state", function=name, policy="ramp_up", state=of)
+
+    with VirtualClock() as time, Prometheus(registry).watch(ask):
+        time.spawn(ask, "asks")
+        time.sleep(0.1)
+        assert value(registry, "in_flight", function=name) == 1
+        assert (state("cold"), state("steady"), state("ramping")) == (1, 0, 0)
+        time.sleep(2)
+        time.spawn(_quietly(ask), "is refused")
+        time.sleep(3.5)
+        assert value(registry, "rejected_total", function=name, policy="bounded") == 1
+        time.sleep(6)
+        assert value(registry, "in_flight", function=name) == 0
+        assert state("cold") == 0
+
+
 @pytest.mark.real
 def test_processes_that_share_a_directory_are_added_up(tmp_path: Path) -> None:
     code = """

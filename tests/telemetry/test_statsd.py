@@ -109,7 +109,7 @@ def test_rejections_and_gauges_follow_while_something_happens(client: Kept) -> N
         time.sleep(20)
 
 
-def test_infinite_rates_are_left_out_and_states_are_numbers(client: Kept) -> None:
+def test_infinite_rates_are_left_out_and_states_are_numbers(client: Kept, caplog: pytest.LogCaptureFixture) -> None:
     ask = ramp_up(lambda: None)
     ask.label = "ask"
     with VirtualClock() as time, StatsD(client=client).watch(ask):
@@ -118,6 +118,8 @@ def test_infinite_rates_are_left_out_and_states_are_numbers(client: Kept) -> Non
     assert "llm_guard.ask.state.ramp_up.ramping:1|g" in client.sent
     assert "llm_guard.ask.state.ramp_up.cold:0|g" in client.sent
     assert not [line for line in client.sent if "pace_rate" in line or "inf" in line]
+    assert [line for line in client.sent if line.startswith("llm_guard.ask.pace_window:")]
+    assert not [record for record in caplog.records if "telemetry" in record.getMessage()]
 
 
 @pytest.fixture
