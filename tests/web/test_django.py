@@ -279,6 +279,23 @@ def test_a_stream_holds_its_permits_until_the_client_has_it_all_or_is_gone() -> 
         assert limit.statistics().in_flight == 0
 
 
+def test_nothing_of_a_stream_is_made_for_head_beyond_what_decides_the_status() -> None:
+    limit = bounded(1)
+    made: list[int] = []
+
+    @limit
+    def ask() -> Iterator[str]:
+        for number in range(3):
+            made.append(number)
+            yield str(number)
+
+    with VirtualClock(), view_at_root(lambda request: server_sent_events(ask())) as client:
+        head = client.head("/")
+        assert (text(head), head.headers["Content-Type"]) == ("", "text/event-stream")
+        assert limit.statistics().in_flight == 0
+    assert made == [0]
+
+
 def test_what_goes_wrong_has_a_status_before_the_first_item_and_is_an_event_after_it() -> None:
     @bounded(1)
     def ask(items: str) -> Iterator[str]:

@@ -34,7 +34,9 @@ class GuardMiddleware:
         carried = RequestCall(self._settings.deadline)
         response = carried.run(lambda: self._get_response(request))
         if isinstance(response, StreamingHttpResponse) and not response.is_async and not _is_file(response):
-            response.streaming_content = Body(response.streaming_content, carried)
+            # To HEAD nothing is sent: a server would read the whole stream for nobody.
+            body = () if request.method == "HEAD" else response.streaming_content
+            response.streaming_content = Body(body, carried)
         else:
             carried.active = False
         return response
