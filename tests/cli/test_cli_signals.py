@@ -117,7 +117,11 @@ def test_so_many_failures_end_it(tmp_path: Path) -> None:
                      "--attempts", 1, "--failures", 5, "--workers", 4)
         assert calls_of(server) < 200
     assert ran.exit_code == Exit.STOPPED
-    assert re.search(r"stopped, since \d+ items failed", ran.stderr)
+    told = re.search(r"stopped, since \d+ items failed: (\d+) succeeded, (\d+) failed", ran.stderr)
+    assert told is not None, ran.stderr
+    rows = lines_of(tmp_path / "out.jsonl")
+    assert [int(number) for number in told.groups()] == [
+        sum("error" not in row for row in rows), sum("error" in row for row in rows)]
 
 
 def test_a_stop_leaves_what_an_earlier_run_answered_further_on(tmp_path: Path) -> None:
