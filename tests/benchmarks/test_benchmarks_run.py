@@ -72,6 +72,16 @@ def test_read_ahead_prints_what_each_buffer_costs() -> None:
         assert 0.99 <= times[-1] < times[0]
 
 
+def test_mapping_prints_rates_and_peaks_of_memory() -> None:
+    lines = printed("mapping.py", "--items", "500", "--rounds", "1", "--long", "20000")
+    table = rows(lines, "| subject")
+    assert len(table) == 6
+    for line in table:
+        median, least, most = (float(figure.replace(",", "")) for figure in line.strip("| ").split(" | ")[1:])
+        assert 0 < least <= median <= most
+    assert "with 20,000" in lines[-1]
+
+
 def test_success_writes_the_same_runs_as_a_page_figures_and_a_picture(tmp_path: Path) -> None:
     for library in ("tenacity", "pyrate_limiter", "botocore", "adaptive_concurrency", "matplotlib"):
         pytest.importorskip(library)  # they come with the extra "bench"

@@ -24,6 +24,7 @@ from llm_guard import (
     ramp_up,
     retry,
     stack,
+    stop_after,
     stream,
     timeout,
 )
@@ -251,6 +252,10 @@ assert_type(list(map_with_backpressure(stacked, words(), on_error="return")), li
 assert_type(list(map_with_backpressure(stacked, words(), results=True)), list[Result[str, int]])
 assert_type(list(map_with_backpressure(stacked, words(), on_error="return", results=True)), list[Result[str, int]])
 assert_type(list(map_with_backpressure(client.ask, ["a"], workers=4, ordered=False, buffer=2)), list[str])
+assert_type(list(map_with_backpressure(stacked, words(), stop_after=stop_after(3), partition_by=len)), list[int])
+map_with_backpressure(stacked, words(), partition_by=lambda word: word + 1)  # type: ignore[operator]
+map_with_backpressure(stacked, words(), stop_after=3)  # type: ignore[call-overload]
+map_with_backpressure(stacked, words()).stop()
 assert_type(list(map_with_backpressure(stacked, words(), journal="run.db")), list[int])
 assert_type(list(map_with_backpressure(stacked, words(), journal=Journal("run.db", batch=1), key=len,
                                        on_error="return")), list[int | Exception])
