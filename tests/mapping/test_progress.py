@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,3 +324,16 @@ def test_without_a_terminal_there_is_a_line_each_ten_seconds_and_one_at_the_end(
     assert lines == ["18 of 50 (36%) done, 1.9/s, 2 in flight, about 0:16 left",
                      "38 of 50 (76%) done, 2.0/s, 2 in flight, about 0:06 left",
                      "ended, 50 of 50 (100%) done, 0:25"]
+
+
+def test_a_second_run_tells_what_it_found_in_the_journal(time: VirtualClock, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    with map_with_backpressure(takes(1.0), range(40), workers=4, journal=tmp_path / "run.db") as first:
+        for _ in range(12):
+            next(first)
+    list(map_with_backpressure(takes(1.0), range(40), workers=4, journal=tmp_path / "run.db", progress=told.append))
+    assert told[0].recorded >= 12
+    assert told[0].rate == 0
+    last = told[-1]
+    assert (last.done, last.failed) == (40, 0)
+    assert last.attempts == 40 - last.recorded
