@@ -123,6 +123,6 @@ def _run(context: click.Context, /, **options: Any) -> None:
     try:
         code = run(Settings(**options))
     except KeyboardInterrupt:  # of which click makes a 1
-        raise Problem("interrupted before the first request", Exit.INTERRUPTED) from None
+        raise Problem("interrupted", Exit.INTERRUPTED) from None
     context.exit(code)
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EISDIR, ENOENT
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -59,6 +60,13 @@ class Source(NamedTuple):
     def can_be_read_again(self) -> bool:
         """A file, and no pipe."""
         return self.path != STREAM and Path(self.path).is_file()
+
+    def check(self) -> None:
+        """`Problem` where there is nothing of that name, or a folder."""
+        if self.path != STREAM and not Path(self.path).exists():
+            raise self._unreadable(FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+        if self.path != STREAM and Path(self.path).is_dir():
+            raise self._unreadable(IsADirectoryError(EISDIR, os.strerror(EISDIR)))
 
     @contextmanager
     def rows(self) -> Iterator[Iterator[Row]]:

@@ -21,10 +21,11 @@ class Output:
     """Rows on their way out. A file is written beside its place and put there by `commit`, so that a crash leaves what
     was there before; a stream, a device or a pipe has each row at once.
 
-    `Problem` where it cannot be written.
+    `Problem` where it cannot be written, which says where answers are kept, if they are: in `journal`.
     """
 
-    def __init__(self, path: str, writer: Callable[[TextIO], Writer]) -> None:
+    def __init__(self, path: str, writer: Callable[[TextIO], Writer], journal: str | None = None) -> None:
+        self._kept = "" if journal is None else f". What was answered is in {journal}: the same command goes on from it"
         self.name = "standard output" if path == STREAM else path
         self._place: Path | None = None
         self._part: Path | None = None
@@ -83,9 +84,9 @@ class Output:
 
     def _failed(self, error: OSError) -> Problem:
         if isinstance(error, BrokenPipeError):
-            return Problem("standard output was closed by its reader", Exit.FILES)
-        return Problem(f"{self.name if self._part is None else self._part} cannot be written: {reason(error)}",
-                       Exit.FILES)
+            return Problem(f"standard output was closed by its reader{self._kept}", Exit.FILES)
+        return Problem(f"{self.name if self._part is None else self._part} cannot be written: {reason(error)}"
+                       f"{self._kept}", Exit.FILES)
 
 
 def is_special(path: Path) -> bool:

@@ -25,6 +25,7 @@ def run(settings: Settings) -> Exit:
     """Does it; click's `UsageError` or a `Problem` where it cannot be done."""
     source, asked = settings.input(), settings.target()
     items = settings.items(asked)
+    source.check()
     if settings.dry_run:
         count = checked(source, items, settings.keep_going) if source.can_be_read_again else None
         dry_run.show(source, items, asked, count)

@@ -57,7 +57,8 @@ class Work:
             with told(), self._mapping(under) as answers:
                 refused = AllInvalid(answers.stop)
                 drop = self._ask.on_event(refused)
-                output = Output(settings.out or "", settings.writer())
+                output = Output(settings.out or "", settings.writer(),
+                                None if self._journal is None else self._journal.path)
                 try:
                     with Interrupts(answers.stop, answers.abandon, self._screen.say) as interrupts:
                         reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
@@ -99,7 +100,7 @@ class Work:
         return ""
 
     def _ended(self, under: Under, interrupts: Interrupts, refused: AllInvalid, why: str) -> Ended:
-        if under.is_over and not why:
+        if under.is_over and not why and not refused.stopped:
             if not self._next:
                 raise empty(self._source)
             return Ended(Exit.FAILED_ITEMS if self._failed else Exit.ANSWERED)

@@ -62,6 +62,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         self._pulled = 0
         self._yielded = 0
         self._failed = 0  # of those
+        self._given_up = 0  # of those, and not shown
         self._flushed = False  # nothing will come any more, not even from the recorder
         self._closed = False
         self._once = allocate_lock()  # taken by who ends it
@@ -127,6 +128,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
             if error is None or not self._crew.stopped or not isinstance(error, Exception):
                 return False
             if is_given_up(error, self._crew.cut_off):
+                self._given_up += 1
                 return True
             if self._raises and self._verdict.reason == "quota" and self._verdict.is_quota(error):
                 self._failed += 1
@@ -154,7 +156,8 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
             if result is not None:
                 return result
         if self._verdict.reason is not None and not self._closed:
-            raise self._verdict.error(self._yielded - self._failed, self._failed) from self._verdict.cause
+            succeeded = self._yielded - self._failed - self._given_up
+            raise self._verdict.error(succeeded, self._failed) from self._verdict.cause
         raise StopIteration if self._input_error is None else self._input_error
 
     def _rest(self) -> Result[T, R] | None:

@@ -114,10 +114,14 @@ def test_a_quota_that_is_used_up_ends_it_at_once(tmp_path: Path) -> None:
 def test_so_many_failures_end_it(tmp_path: Path) -> None:
     with cold_server(Scenario("bad", slots=8, median=0.02, sigma=0.0, noise=0.9)) as server:
         ran = invoke("run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
-                     "--attempts", 1, "--failures", 5, "--workers", 4)
+                     "--attempts", 1, "--failures", 5, "--ceiling", 20)
         assert calls_of(server) < 200
     assert ran.exit_code == Exit.STOPPED
-    assert re.search(r"stopped, since \d+ items failed", ran.stderr)
+    told = re.search(r"stopped, since \d+ items failed: (\d+) succeeded, (\d+) failed", ran.stderr)
+    assert told is not None, ran.stderr
+    rows = lines_of(tmp_path / "out.jsonl")
+    assert [int(number) for number in told.groups()] == [
+        sum("error" not in row for row in rows), sum("error" in row for row in rows)]
 
 
 def test_a_stop_leaves_what_an_earlier_run_answered_further_on(tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ class Records(Iterator[Record]):
         self.version: str = facts.get("version", "")
         self.note: str | None = facts.get("note")
         self.total: int | None = facts.get("total")
+        # Without keys they are the same, and have no index beside the table itself.
+        order = "place, id" if facts.get("keyed") else "id, id"
+        self._next = ("SELECT id, place, key, kind, error, attempts, seconds, form, value FROM items "
+                      f"WHERE ({order}) > (?, ?) ORDER BY {order} LIMIT {_CHUNK}")
         self._rows = self._read()
         self._at_end: dict[str, int] | None = None
 
@@ -89,9 +93,7 @@ class Records(Iterator[Record]):
 
     def _chunk(self, after: tuple[int, int]) -> list[tuple[Any, ...]]:
         with translated(self._path):
-            return self._connection.execute(
-                "SELECT id, place, key, kind, error, attempts, seconds, form, value FROM items "
-                f"WHERE (place, id) > (?, ?) ORDER BY place, id LIMIT {_CHUNK}", after).fetchall()
+            return self._connection.execute(self._next, after).fetchall()
 
     def _record(self, row: tuple[Any, ...]) -> Record:
         _, place, key, kind, error, attempts, seconds, form, kept = row

@@ -47,17 +47,12 @@ class Table:
         self._transact([("INSERT OR REPLACE INTO facts VALUES('total', ?)", (total,))])
 
     def _transact(self, statements: Sequence[tuple[str, Values]]) -> None:
-        connection = self.connection
+        """After an error nothing more is written here: the transaction is taken back when the file is let go of."""
         with translated(self._path):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                for statement, values in statements:
-                    connection.execute(statement, values)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # of some errors SQLite itself takes all back
-                    connection.execute("ROLLBACK")
-                raise
+            self.connection.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                self.connection.execute(statement, values)
+            self.connection.execute("COMMIT")
 
     def close(self) -> None:
         """Lets go of the file, then of the lock. Again: no effect."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from llm_guard import Journal, JournalBusy, JournalError, clock, map_with_backpressure
+from llm_guard import Journal, JournalBusy, JournalError, map_with_backpressure
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.mapping.journal.journal import Journal as Same
+from llm_guard.mapping.journal.files import opened
 
 
 def ask(item: int) -> int:
@@ -141,6 +141,14 @@ def test_the_second_mapping_waits_as_long_as_it_is_told_to(path: Path) -> None:
         assert time.now() == pytest.approx(8, abs=0.06)
 
 
+def test_a_commit_is_on_the_disk_when_it_is_over(path: Path) -> None:
+    """As far as SQLite can see to it: 2 is FULL."""
+    connection = opened(str(path))
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
 def test_while_one_writes_others_may_read(path: Path) -> None:
     mapping = map_with_backpressure(ask, range(50), workers=2, buffer=0, journal=path)
     for taken in range(20):
@@ -181,12 +189,13 @@ def test_a_forked_child_has_neither_the_journal_nor_its_lock(path: Path) -> None
         def ask(item): return item * 2
         mapping = map_with_backpressure(ask, range(2000), workers=4, journal=sys.argv[1])
         values = [next(mapping) for _ in range(500)]
+        recorder = mapping._recorder
         away, back = os.pipe(), os.pipe()
         child = os.fork()
         if not child:
             os.close(away[1])
             try:
-                mapping._recorder.recall(600, 600)
+                recorder.recall(600, 600)
             except JournalError as error:
                 print("child:", str(error).partition(": ")[2], flush=True)
             try:
@@ -195,10 +204,12 @@ def test_a_forked_child_has_neither_the_journal_nor_its_lock(path: Path) -> None
                 print("child: busy", error.pid == os.getppid(), flush=True)
             os.write(back[1], b"1")
             os.read(away[0], 1)
-            del mapping
+            del mapping, recorder
             gc.collect()
             sys.exit()
         os.close(away[0])
+        os.close(back[1])
+        del recorder
         os.read(back[0], 1)
         values += mapping
         assert values == [item * 2 for item in range(2000)]
@@ -268,5 +279,3 @@ def test_no_lock_is_left_by_what_was_refused(path: Path) -> None:
     path.unlink()
     assert run(path) == [0, 2, 4]
     assert threading.active_count() <= before + 3
-    assert isinstance(clock.current(), clock.SystemClock)
-    assert Same is Journal

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from llm_guard import ConfigError, Journal, JournalError, Kind, Result, Saturated, map_with_backpressure, retry
+from llm_guard import ConfigError, Journal, JournalError, Kind, Result, Saturated, clock, map_with_backpressure, retry
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.llm.text import Text
 from llm_guard.mapping.journal import lookup
+from llm_guard.mapping.journal.table import Table
 
 called: list[Any] = []
 
@@ -73,10 +74,20 @@ def test_what_an_interrupted_run_had_yielded_is_not_called_again(path: Path, key
     assert set(called) == set(range(500)) - done  # also what was in flight when it ended is recorded
 
 
-def test_a_result_is_given_only_once_it_is_in_the_file(path: Path) -> None:
-    for number, _ in enumerate(map_with_backpressure(ask, range(50), workers=4, journal=path)):
+@pytest.mark.parametrize("ordered", [True, False], ids=["ordered", "unordered"])
+def test_a_result_is_given_only_once_it_is_in_the_file(path: Path, ordered: bool,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Table.write
+
+    def slow(table: Table, rows: Any) -> None:
+        clock.current().sleep(1)
+        write(table, rows)
+        clock.current().sleep(1)
+
+    monkeypatch.setattr(Table, "write", slow)
+    for result in map_with_backpressure(ask, range(50), workers=4, journal=path, ordered=ordered, results=True):
         connection = sqlite3.connect(path)
-        assert connection.execute("SELECT count(*) FROM items WHERE id <= ?", (number,)).fetchone() == (number + 1,)
+        assert connection.execute("SELECT count(*) FROM items WHERE id = ?", (result.index,)).fetchone() == (1,)
         connection.close()
 
 
