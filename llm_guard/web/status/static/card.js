@@ -57,7 +57,7 @@ export class Card {
   #figures() {
     this.figures = {};
     const list = element("dl", "", "figures");
-    for (const [key, words] of [["rate", "Calls started"], ["in_flight", "In flight"], ["waiting", "Waiting"],
+    for (const [key, words] of [["rate", "Started"], ["in_flight", "In flight"], ["waiting", "Waiting"],
       ["allowed", "Pace allows"]]) {
       this.figures[key] = element("dd");
       list.append(element("div", "", "", element("dt", words), this.figures[key]));
@@ -188,6 +188,10 @@ function why({pace, breaker}) {
   if (pace) said.push(pace.why);
   if (pace?.since) said.push(`since ${clock(-pace.since)}`);
   if (pace?.next_probe_in && pace.state !== "paused") said.push(`next probe in ${lasting(pace.next_probe_in)}`);
-  if (breaker?.state === "open") said.push(`circuit open for another ${lasting(breaker.open_in ?? 0)}`);
+  if (breaker?.state === "open") {
+    said.push(`${Math.round(100 * breaker.failure_rate)}% of the calls failed`, `trials in ${lasting(breaker.open_in ?? 0)}`);
+  } else if (breaker?.state === "half_open") {
+    said.push("trials decide whether the circuit closes");
+  }
   return said.join(" · ");
 }
