@@ -103,6 +103,8 @@ class Exchange:
         """Registers with the call in progress; each operation does so first, for it may belong to another one."""
         found = bounding()
         if found is self._call and found is not None:
+            if self._bell is None:
+                self._set_bell(found)
             return
         if found is None or self._ended:
             if self._call is not None and not self._call.active:
@@ -110,11 +112,22 @@ class Exchange:
             return
         self._unwatch()
         self._call = found
-        cut_off = found.cut_off
-        if found.deadline < (FOREVER if cut_off is None else cut_off.at):  # else its caller cuts it off in time
-            self._bell = alarm().at(found.deadline, self._cut)
-        if cut_off is not None:
-            cut_off.watch(self._cut)
+        self._set_bell(found)
+        if found.cut_off is not None:
+            found.cut_off.watch(self._cut)
+
+    def _set_bell(self, bound: Call) -> None:
+        with self._lock:
+            if bound.deadline < (FOREVER if bound.cut_off is None else bound.cut_off.at):
+                self._bell = alarm().at(bound.deadline, self._rang)  # else its caller cuts it off in time
+
+    def _rang(self) -> None:
+        """The deadline has come, or it has moved on meanwhile, as that of a stream does while its consumer is busy."""
+        bound, self._bell = self._call, None
+        if bound is None or not bound.active or _ran_out(bound):
+            self._cut()
+        else:
+            self._set_bell(bound)
 
     def hold(self, descriptor: int) -> None:
         """From now on the connection behind this descriptor is the one that is cut."""

@@ -178,6 +178,7 @@ class Stream(Generator[T, Any, Any]):
             self._end(self._served(getattr(error, "value", None)) if well else self._attempt.read(error), error)
             raise
         self._time.item(self._now())
+        self._call.deadline = self._deadline  # the consumer's own time brings no other bound nearer
         return item
 
     def _served(self, returned: object = None) -> Outcome:

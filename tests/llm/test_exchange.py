@@ -171,6 +171,27 @@ def test_a_deadline_that_its_caller_will_see_to_sets_no_alarm(pair: Pair) -> Non
             call.end(token)
 
 
+@pytest.mark.parametrize("meanwhile", [8.0, FOREVER], ids=["moved on", "not waited for"])
+def test_a_deadline_that_moved_on_cuts_when_it_comes_and_no_sooner(meanwhile: float, pair: Pair) -> None:
+    with VirtualClock() as clock:
+        bound = Call(deadline=5.0)
+        token = call.begin(bound)
+        exchange = Exchange()
+        exchange.hold(pair[0].fileno())
+        clock.sleep(3.0)
+        bound.deadline = meanwhile  # as that of a stream whose consumer takes its time
+        clock.sleep(3.0)
+        assert not exchange.is_cut
+        bound.deadline = 8.0
+        exchange.join()  # the next operation
+        clock.sleep(1.9)
+        assert not exchange.is_cut
+        clock.sleep(0.2)
+        assert exchange.is_cut
+        exchange.end()
+        call.end(token)
+
+
 def test_what_is_left_is_that_of_the_call_in_progress_now() -> None:
     with VirtualClock() as clock:
         outer = Call(deadline=20.0)
