@@ -127,14 +127,20 @@ def readable(path: str) -> sqlite3.Connection:
         known = os.path.lexists(path)
         raise FileNotFoundError(0, "it is a directory, or no plain file" if known else "there is no such file")
     address = Path(path).as_uri() + "?mode=ro"
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     try:
-        check(connection, path)
+        return _checked(address, path)
     except sqlite3.OperationalError:
-        connection.close()
         if os.path.exists(path + "-wal"):
             raise
         # Without a log beside it and without the right to make one: nobody writes.
-        connection = sqlite3.connect(address + "&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        return _checked(address + "&immutable=1", path)
+
+
+def _checked(address: str, path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    try:
         check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
