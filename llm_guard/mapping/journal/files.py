@@ -16,7 +16,8 @@ APPLICATION: Final = 0x6C6C6D67
 SCHEMA: Final = 1
 
 # `id` is the place in the input where items are known by that, else the order of recording. `mark` is the digest of
-# the item, or, where there are keys, of the key, whose n-th item it is; `item` is then the item's own, if it has one.
+# the item, or, where there are keys, the mark of its key, whose n-th item it is; then `item` is the item's digest, if
+# it has one.
 _TABLES = """
 CREATE TABLE facts(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE items(id INTEGER PRIMARY KEY, place INTEGER NOT NULL, mark BLOB NOT NULL, nth INTEGER NOT NULL, item BLOB,
