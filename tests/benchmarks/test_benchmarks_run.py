@@ -123,3 +123,18 @@ def test_cut_off_prints_a_row_for_each_way_and_leaves_nothing_of_its_own(tmp_pat
         assert (run["threads"], run["sockets"], run["server_open"], run["server_busy"]) == (0, 0, 0, 0)
         assert -0.01 < run["late"][0] <= run["late"][1] <= run["late"][2]
     assert [line.split("  ")[0] for line in rows(lines, "way")] == ways
+
+
+def test_journal_prints_what_recording_and_replaying_cost(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    lines = printed("journal.py", "--items", "400", "--place", str(tmp_path), "--json", str(file))
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    assert [line.split("|")[1].strip() for line in rows(lines, "| ")] == list(runs)
+    assert len(runs) == 7
+    assert all(run["rate"] > 0 and (run["bytes"] > 0) == (name != "no journal") for name, run in runs.items())
+
+
+def test_kill_says_whether_all_that_is_promised_holds() -> None:
+    lines = printed("kill.py", "--items", "40", "--kills", "1", "--workers", "4", "--scenario", "E")
+    assert lines[-1] == "all that is promised holds"
+    assert lines[1].split() == ["items", "40"]
