@@ -27,7 +27,11 @@ taken = 0
 for _ in map_with_backpressure(lambda item: item, (item for item in range({items})), workers={workers}):
     taken += 1
 assert taken == {items}
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024 ** 2))
+try:  # of this program alone: ru_maxrss may be that of the process that began it
+    with open("/proc/self/status") as status:
+        print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))
+except OSError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024 ** 2))
 """
 
 
