@@ -56,20 +56,39 @@ def key(prompt: Asked) -> str:
     return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+class InputGivenUp(Exception):
+    """Raised by a signal while the input is read, which may take for ever: it ends there."""
+
+
 class Under:
-    """Items under way, in order: what is asked goes in, and the item comes back to its result."""
+    """Items under way, in order: what is asked goes in, and the item comes back to its result.
+
+    `reads` is True while the next item is being read: whoever then raises `InputGivenUp` ends the input.
+    """
 
     def __init__(self, items: Iterable[Item]) -> None:
-        self._items = items
+        self._items = iter(items)
+        self.reads = False
         self._way: deque[Item] = deque()
         self._ended = False
 
     def asked(self) -> Iterator[Asked]:
         """What to ask for each item."""
-        for item in self._items:
+        while (item := self._read()) is not None:
             self._way.append(item)
             yield Unusable(f"line {item.line}: {item.problem}") if item.problem else item.prompt
-        self._ended = True
+
+    def _read(self) -> Item | None:
+        self.reads = True
+        try:
+            return next(self._items)
+        except StopIteration:
+            self._ended = True
+        except InputGivenUp:
+            pass
+        finally:
+            self.reads = False
+        return None
 
     @property
     def is_over(self) -> bool:

@@ -125,4 +125,3 @@ def _run(context: click.Context, /, **options: Any) -> None:
     except KeyboardInterrupt:  # of which click makes a 1
         raise Problem("interrupted", Exit.INTERRUPTED) from None
     context.exit(code)
-

@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from llm_guard import clock
+from llm_guard.cli.asking import InputGivenUp, Under
 from llm_guard.cli.exits import Exit
 from llm_guard.events import AttemptEnded, Event
 from llm_guard.outcome import Kind
@@ -53,14 +54,15 @@ def all_invalid(error: Mapping[str, Any]) -> str:
 
 
 class Interrupts:
-    """Within its block the first SIGINT or SIGTERM calls `stop`, the second `abandon`; a further one is a
-    KeyboardInterrupt.
+    """Within its block the first SIGINT or SIGTERM calls `stop`, and ends the input if it is being read; the second
+    calls `abandon`; a further one is a KeyboardInterrupt.
 
     `code` is the exit code that the first stands for; None: there was none.
     """
 
-    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._stop, self._abandon, self._say = stop, abandon, say
+    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None], under: Under,
+                 say: Callable[[str], None]) -> None:
+        self._stop, self._abandon, self._under, self._say = stop, abandon, under, say
         self._twice = False
         self._before: dict[int, Any] = {}
         self.code: Exit | None = None
@@ -77,6 +79,8 @@ class Interrupts:
         # Elsewhere: this thread may hold the lock of what says it.
         clock.current().spawn(lambda: self._say("stopping: what is in flight comes to its end; Ctrl-C again cuts it "
                                                 "off"), "llm-guard says")
+        if self._under.reads:
+            raise InputGivenUp
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_guard.cli.answers import error_of, output_row
-from llm_guard.cli.asking import Asked, Under, guarded, key
+from llm_guard.cli.asking import Asked, InputGivenUp, Under, guarded, key
 from llm_guard.cli.exits import Exit
 from llm_guard.cli.inputs import Source
 from llm_guard.cli.items import Items, empty
@@ -60,7 +60,7 @@ class Work:
                 output = Output(settings.out or "", settings.writer(),
                                 None if self._journal is None else self._journal.path)
                 try:
-                    with Interrupts(answers.stop, answers.abandon, self._screen.say) as interrupts:
+                    with Interrupts(answers.stop, answers.abandon, under, self._screen.say) as interrupts:
                         reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
                               lambda: interrupts.code is not None)
                         why = self._write(answers, under, output)
@@ -97,6 +97,8 @@ class Work:
             return str(stopped)
         except (Cancelled, KeyboardInterrupt):
             return "interrupted again: what was in flight is cut off"
+        except InputGivenUp:  # it came just as the input had been read
+            pass
         return ""
 
     def _ended(self, under: Under, interrupts: Interrupts, refused: AllInvalid, why: str) -> Ended:

@@ -152,3 +152,18 @@ def test_observe_prints_what_being_watched_adds(tmp_path: Path) -> None:
     figures = json.loads(file.read_text(encoding="utf-8"))
     assert [line.split("  ")[0] for line in table] == [cost["stack"] for cost in figures["costs"]]
     assert all(cost["unwatched"] > 0 for cost in figures["costs"])
+
+
+def test_journal_prints_what_recording_and_replaying_cost(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    lines = printed("journal.py", "--items", "400", "--place", str(tmp_path), "--json", str(file))
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    assert [line.split("|")[1].strip() for line in rows(lines, "| ")] == list(runs)
+    assert len(runs) == 7
+    assert all(run["rate"] > 0 and (run["bytes"] > 0) == (name != "no journal") for name, run in runs.items())
+
+
+def test_kill_says_whether_all_that_is_promised_holds() -> None:
+    lines = printed("kill.py", "--items", "40", "--kills", "1", "--workers", "4", "--scenario", "E")
+    assert lines[-1] == "all that is promised holds"
+    assert lines[1].split() == ["items", "40"]

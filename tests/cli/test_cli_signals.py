@@ -99,6 +99,22 @@ def test_one_while_a_server_is_waited_for(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_one_while_the_input_is_waited_for(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with cold_server("E", speed=50) as server:
+        arguments = ["run", "-", "--input-format", "text", "-o", out, "--url", server.url, "--model", "m"]
+        with subprocess.Popen(command(*arguments), env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as running:
+            assert running.stdin is not None
+            running.stdin.write("one\n")
+            running.stdin.flush()
+            while not server.stats()["successes"]:
+                pass
+            running.send_signal(signal.SIGINT)
+            assert running.wait(30) == Exit.INTERRUPTED
+    assert [row["answer"] for row in lines_of(out)] == ["echo: one"]
+
+
 def test_a_quota_that_is_used_up_ends_it_at_once(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with cold_server(Scenario("quota", slots=8, median=0.02, sigma=0.0, quota=Quota(30))) as server:

@@ -128,4 +128,3 @@ def _check(value: Any) -> None:
 def kept_by(codec: object) -> Json | Own:
     """The codec to use: None is JSON."""
     return Json() if codec is None else Own(codec)  # type: ignore[arg-type]  # it is checked there
-

@@ -16,7 +16,8 @@ APPLICATION: Final = 0x6C6C6D67
 SCHEMA: Final = 1
 
 # `id` is the place in the input where items are known by that, else the order of recording. `mark` is the digest of
-# the item, or, where there are keys, of the key, whose n-th item it is; `item` is then the item's own, if it has one.
+# the item, or, where there are keys, the mark of its key, whose n-th item it is; then `item` is the item's digest, if
+# it has one.
 _TABLES = """
 CREATE TABLE facts(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE items(id INTEGER PRIMARY KEY, place INTEGER NOT NULL, mark BLOB NOT NULL, nth INTEGER NOT NULL, item BLOB,
@@ -127,14 +128,20 @@ def readable(path: str) -> sqlite3.Connection:
         known = os.path.lexists(path)
         raise FileNotFoundError(0, "it is a directory, or no plain file" if known else "there is no such file")
     address = Path(path).as_uri() + "?mode=ro"
-    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     try:
-        check(connection, path)
+        return _checked(address, path)
     except sqlite3.OperationalError:
-        connection.close()
         if os.path.exists(path + "-wal"):
             raise
         # Without a log beside it and without the right to make one: nobody writes.
-        connection = sqlite3.connect(address + "&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        return _checked(address + "&immutable=1", path)
+
+
+def _checked(address: str, path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+    try:
         check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection

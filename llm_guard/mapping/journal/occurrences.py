@@ -23,7 +23,7 @@ class Occurrences:
 
     def next(self, mark: bytes) -> int:
         """How often this key had come before: 0 the first time."""
-        number = int.from_bytes(mark[:8], "big", signed=True)
+        number = int.from_bytes(mark[-8:], "big", signed=True)
         count = self._counts.get(number)
         if count is None:
             if len(self._counts) >= MOST:

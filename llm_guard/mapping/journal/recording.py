@@ -12,7 +12,7 @@ from llm_guard.errors import JournalError, QuotaExhausted, Rejected
 from llm_guard.fork import renew_after_fork
 from llm_guard.mapping.journal.codec import Json, Own, Unfit
 from llm_guard.mapping.journal.files import as_journal_error
-from llm_guard.mapping.journal.identity import digest, item_digest, key_text, no_key_needed
+from llm_guard.mapping.journal.identity import item_digest, key_mark, key_text, no_key_needed
 from llm_guard.mapping.journal.lookup import ByKey, ByPlace, Row
 from llm_guard.mapping.journal.occurrences import Occurrences
 from llm_guard.mapping.journal.table import Table, Values
@@ -72,7 +72,7 @@ class Recording(Generic[T, R]):
             known = _Known(no_key_needed(item), 0, None, None)
         else:
             text = key_text(self._key(item))
-            mark = digest(text)
+            mark = key_mark(text)
             known = _Known(mark, self._occurrence(mark), item_digest(item), text)
         row = self._find(index, known)
         if row is None or row.kind != Kind.SUCCESS.value:  # of what failed nothing is kept that could be another's
