@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
-import django.conf
 import django.http
+import django_site  # noqa: F401 - sets Django up for this process
 import flask
 import pytest
 import requests
@@ -167,8 +167,6 @@ def test_a_web_framework_s_response_is_not_an_answer_of_an_api(module: str) -> N
 
 
 def of_frameworks() -> list[Any]:
-    if not django.conf.settings.configured:
-        django.conf.settings.configure()
     body = json.dumps({"error": "Model is loading", "estimated_time": 5})
     headers = {"Retry-After": "5"}
     return [

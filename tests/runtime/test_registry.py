@@ -6,13 +6,14 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from scripted import Task
 
 from llm_guard import bounded, clock, ramp_up, retry, stack
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.events import AttemptEnded, AttemptStarted, Event
+from llm_guard.events import AttemptEnded, AttemptStarted, CallEnded, Event
 from llm_guard.runtime import registry as room
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.registry import Member, Registry, registry
@@ -50,20 +51,25 @@ def test_what_many_dropped_functions_leave_behind_is_bounded() -> None:
 
 
 def test_a_function_costs_less_than_100_bytes() -> None:
-    mine = Registry()
     functions = [bounded(1)(lambda: None) for _ in range(5000)]
     references = [weakref.ref(function) for function in functions]  # those of the process's registry are the same ones
     assert weakref.getweakrefcount(functions[0]) == 1
+    one = references[0].__sizeof__() + 16  # with what the collector keeps of it
+    places = min(_bytes_of(functions) for _ in range(3))  # other threads may allocate meanwhile
+    assert places / len(functions) + one < 100
+
+
+def _bytes_of(functions: list[Any]) -> int:
+    """What a registry takes for them, besides the references."""
+    mine = Registry()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         for function in functions:
             mine.add(function)
-        places = tracemalloc.get_traced_memory()[0] - before
+        return tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    one = references[0].__sizeof__() + 16  # with what the collector keeps of it
-    assert places / len(functions) + one < 100
 
 
 def test_the_second_of_a_name_gets_a_number() -> None:
@@ -100,7 +106,7 @@ def test_a_stack_is_there_from_its_first_call_on_and_tells_of_its_calls() -> Non
     guard.call(len, "word")
     off()
     guard.call(len, "word")
-    assert [type(event) for event in told] == [AttemptStarted, AttemptEnded]
+    assert [type(event) for event in told] == [AttemptStarted, AttemptEnded, CallEnded]
 
 
 class Watcher:

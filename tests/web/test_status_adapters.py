@@ -79,7 +79,7 @@ def under_flask(site: Site) -> Client:
 
 def under_django(site: Site) -> Client:
     pytest.importorskip("django")
-    from django.conf import settings
+    import django_site  # noqa: F401 - sets Django up for this process
     from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpResponse
     from django.test import override_settings
@@ -87,11 +87,6 @@ def under_django(site: Site) -> Client:
 
     from llm_guard.web.status.django import urls
 
-    if not settings.configured:
-        settings.configure(SECRET_KEY="not so secret")
-        import django
-
-        django.setup()
     module: Any = ModuleType("status_urls")
     module.urlpatterns = [path("guard/", include(urls(site))),
                           path("", lambda request: HttpResponse("the application"))]

@@ -51,24 +51,24 @@ def test_it_tells_how_each_function_stands(time: VirtualClock) -> None:
     @bounded(8)
     @retry
     @timeout(20)
-    def ask(seconds: float) -> str:
+    def only_one_of_its_name(seconds: float) -> str:
         return answer(seconds)
 
     mine = visitor()
-    facts = facts_of(mine.status(), ask)
-    assert facts["label"] == "ask"
+    facts = facts_of(mine.status(), only_one_of_its_name)
+    assert facts["label"] == "only_one_of_its_name"
     assert facts["policies"] == ["ramp_up", "bounded", "retry", "timeout"]
     assert (facts["pace"]["state"], facts["pace"]["ceiling"], facts["limit"]) == ("cold", 50.0, 8)
     assert (facts["breaker"], facts["latency"], facts["outcomes"], facts["in_flight"]) == (None, None, {}, 0)
-    tasks = [Task(lambda: ask(2.0)) for _ in range(10)]
+    tasks = [Task(lambda: only_one_of_its_name(2.0)) for _ in range(10)]
     time.sleep(1)
-    facts = facts_of(mine.status(), ask)
+    facts = facts_of(mine.status(), only_one_of_its_name)
     assert facts["in_flight"] + facts["waiting"] == 10
     assert facts["in_flight"] >= 1
-    assert facts["waiting"] == ask.waiting() > 0
+    assert facts["waiting"] == only_one_of_its_name.waiting() > 0
     for task in tasks:
         task.wait()
-    facts = facts_of(mine.status(), ask)
+    facts = facts_of(mine.status(), only_one_of_its_name)
     assert facts["outcomes"] == {"success": 10}
     assert facts["latency"]["p99"] == pytest.approx(2.0, rel=0.05)
     assert facts["pace"]["state"] in ("ramping", "steady")
