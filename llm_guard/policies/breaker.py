@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SUCCESS = Kind.SUCCESS  # members of an enum are slow to look up, until Python 3.12
+
 
 class Breaker(Policy):
     """See `breaker`. It is a gate too, over a circuit."""
@@ -91,7 +93,7 @@ class Breaker(Policy):
 
     def end(self, now: float, permit: CircuitPermit, ending: Ending) -> None:
         kind = ending.outcome.kind
-        good: bool | None = True if kind is Kind.SUCCESS else None
+        good: bool | None = True if kind is _SUCCESS else None
         if good is None and (kind in FAILURES or (kind is Kind.OVERLOAD and not ending.paced)):
             good = False
         self.circuit.end(now, permit, good, ending.seconds, clock.chance, ending.error)

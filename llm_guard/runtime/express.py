@@ -102,10 +102,12 @@ def _in_time(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 
 def may(plan: Plan, above: Call | None) -> bool:
-    """Whether a call under `above` may go this way: not where that has a deadline, or holds a policy."""
-    return plan.is_simple and (above is None or (
-        above.deadline == FOREVER and above.owner is None and not above.held
-        and not (above.cut_off is not None and above.cut_off.waits.is_cut)))
+    """Whether a call under `above` may go this way: not where that has a deadline, or holds a policy, and not while
+    functions that ran out of time still run."""
+    if not plan.is_simple or (plan.timeouts and any(timed.still_running for timed in plan.timeouts)):
+        return False
+    return above is None or (above.deadline == FOREVER and above.owner is None and not above.held
+                             and not (above.cut_off is not None and above.cut_off.waits.is_cut))
 
 
 _NO_KEYS: dict[Any, Any] = {}

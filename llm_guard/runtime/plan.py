@@ -82,7 +82,10 @@ class Plan:
         self.patience = None if rule is None else rule.max_refusal_wait
         self.is_simple = not (self.is_empty or self.call_gates or self.call_deadlines or self.asks or self.fallback
                               or (rule is not None and rule.budget is not None))
-        self.simple_gates: tuple[Gate, ...] = tuple(self.attempt_gates) if self.is_simple else ()  # type: ignore[arg-type]  # no families
+        # A timeout is a gate for the sake of what still runs: where nothing does, it lets everybody in.
+        self.simple_gates: tuple[Gate, ...] = tuple(
+            gate for gate in self.attempt_gates
+            if not isinstance(gate, Keyed) and id(gate) not in set(map(id, self.timeouts)))
 
     def read_with(self, classify: Classify | None) -> None:
         """Sets how ends are read; a stack reads them in one way."""

@@ -30,6 +30,7 @@ from llm_guard.state.pace_schedule import schedule_of
 from llm_guard.state.pace_snapshot import PaceSnapshot
 from llm_guard.state.pace_story import Story
 
+_SUCCESS = Kind.SUCCESS  # members of an enum are slow to look up, until Python 3.12
 #: Failures in a row that close the gate.
 FAILURES_TO_CLOSE = 8
 
@@ -167,15 +168,23 @@ class Pace:
         if probe:
             self._gate.probe = None
         fresh = start.started > self._epoch
-        votes = fresh or probe
         hint = None if outcome.hint is None else max(0.0, outcome.hint)
         if outcome.remaining is not None and outcome.reset is not None:
             self._allowance.tell(now, outcome.remaining, outcome.reset, start.number)
+        kind = outcome.kind
+        if kind is _SUCCESS:
+            self._succeeded(start, now, latency, timeout, fresh, probe, outcome.output_tokens, first_item)
+        elif kind is Kind.IGNORED:
+            return
+        else:
+            self._went_wrong(start, now, outcome, hint, timeout, fresh, probe)
+        self._load.rate.tick(now, self._load.latency.mean)
+        self.story.note(now, self._cold, kind, fresh or probe)
+
+    def _went_wrong(self, start: Start, now: float, outcome: Outcome, hint: float | None, timeout: float | None,
+                    fresh: bool, probe: bool) -> None:
+        votes = fresh or probe
         match outcome.kind:
-            case Kind.IGNORED:
-                return
-            case Kind.SUCCESS:
-                self._succeeded(start, now, latency, timeout, fresh, probe, outcome.output_tokens, first_item)
             case Kind.INVALID:
                 self._lives(now, votes)
             case Kind.LOADING if votes:
@@ -190,8 +199,6 @@ class Pace:
                 self._failed(now, outcome.answered, fresh, probe)
                 if outcome.kind is Kind.TIMEOUT and timeout is not None and fresh and not (probe or start.cold):
                     self._load.timed_out(timeout)
-        self._load.rate.tick(now, self._load.latency.mean)
-        self.story.note(now, self._cold, outcome.kind, votes)
 
     def _succeeded(self, call: Start, now: float, latency: float, timeout: float | None, fresh: bool, probe: bool,
                    tokens: int | None, first_item: float | None) -> None:
