@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llm_guard.errors import (
@@ -26,15 +28,7 @@ from llm_guard.errors import (
     Saturated,
     Stopped,
 )
-from llm_guard.llm.signals import outcome_of
-from llm_guard.llm.text import Text, text_as_json, text_from_json
-from llm_guard.llm.usage import usage_of
-from llm_guard.mapping.executor import BlockingExecutor
 from llm_guard.mapping.journal.codec import Form, know_form
-from llm_guard.mapping.mapping import map_with_backpressure
-from llm_guard.mapping.progress import Progress
-from llm_guard.mapping.result import Result
-from llm_guard.mapping.stopping import StopAfter, stop_after
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.policies.bounded import bounded
 from llm_guard.policies.breaker import breaker
@@ -52,7 +46,13 @@ from llm_guard.state.bucket import LeakyBucket
 from llm_guard.state.limiter import Limiter
 
 if TYPE_CHECKING:
+    from llm_guard.mapping.executor import BlockingExecutor
     from llm_guard.mapping.journal.journal import Journal
+    from llm_guard.mapping.mapping import map_with_backpressure
+    from llm_guard.mapping.progress import Progress
+    from llm_guard.mapping.result import Result
+    from llm_guard.mapping.stopping import StopAfter, stop_after
+    from llm_guard.runtime.reading import Tokens
     from llm_guard.state.circuit import CircuitOpen
 
 __version__ = "0.1.0"
@@ -96,17 +96,47 @@ __all__ = [
     "timeout",
 ]
 
-reading.know_shapes(outcome_of, usage_of)
-know_form("text", Form(Text, text_as_json, text_from_json))
+#: What not everybody needs, or what brings a library in: where it is found when it is first asked for.
+_LATE = {
+    "BlockingExecutor": "mapping.executor", "CircuitOpen": "state.circuit", "Journal": "mapping.journal.journal",
+    "Progress": "mapping.progress", "Result": "mapping.result", "StopAfter": "mapping.stopping",
+    "map_with_backpressure": "mapping.mapping", "stop_after": "mapping.stopping",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "CircuitOpen":  # its base class is circuitbreaker's, which is brought in only when needed
-        from llm_guard.state.circuit import CircuitOpen
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"llm_guard.{_LATE[name]}"), name)
+    return found
 
-        return CircuitOpen
-    if name == "Journal":  # it brings in SQLite
-        from llm_guard.mapping.journal.journal import Journal
 
-        return Journal
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
+
+
+def _outcome_of(end: object) -> Outcome | None:
+    """Reads the first end that is no plain value, and has the others read without this detour."""
+    return _read_shapes()[0](end)
+
+
+def _usage_of(end: object) -> Tokens | None:
+    return _read_shapes()[1](end)
+
+
+def _read_shapes() -> tuple[Callable[[object], Outcome | None], Callable[[object], Tokens | None]]:
+    from llm_guard.llm.signals import outcome_of
+    from llm_guard.llm.usage import usage_of
+
+    reading.know_shapes(outcome_of, usage_of)
+    return outcome_of, usage_of
+
+
+def _text() -> tuple[str, Form]:
+    from llm_guard.llm.text import Text, text_as_json, text_from_json
+
+    return "text", Form(Text, text_as_json, text_from_json)
+
+
+reading.know_shapes(_outcome_of, _usage_of)
+know_form(_text)

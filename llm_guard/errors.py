@@ -7,7 +7,6 @@ be recorded. No error carries a prompt, an answer, a key or an argument, and all
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +47,8 @@ class ConfigError(GuardError, ValueError):
 
     def __reduce__(self) -> tuple[Callable[..., GuardError], tuple[Any, ...]]:
         rebuild, (cls, args, state) = super().__reduce__()
+        import pickle  # not everybody needs it
+
         try:
             pickle.dumps(self.value)
         except Exception:  # a lock, a local function: its picture must do

@@ -32,11 +32,19 @@ class Unfit(Exception):
 
 #: By their names in the journal.
 _forms: dict[str, Form] = {}
+_made_late: list[Callable[[], tuple[str, Form]]] = []
 
 
-def know_form(name: str, form: Form) -> None:
-    """Has the values of a type kept too. Such types stand on other floors, and are handed down here."""
-    _forms[name] = form
+def know_form(make: Callable[[], tuple[str, Form]]) -> None:
+    """Has the values of a type kept too: `make` gives its name in the journal, and the form, when it is first needed.
+    Such types stand on other floors, and are handed down here."""
+    _made_late.append(make)
+
+
+def _known() -> dict[str, Form]:
+    if len(_forms) < len(_made_late):
+        _forms.update(make() for make in _made_late)
+    return _forms
 
 
 class Json:
@@ -48,9 +56,9 @@ class Json:
         """The name of the form, or None, and the text."""
         form = None
         if type(value) not in _PLAIN:
-            form = next((name for name, known in _forms.items() if type(value) is known.type), None)
+            form = next((name for name, known in _known().items() if type(value) is known.type), None)
         if form is not None:
-            value = _forms[form].plain(value)
+            value = _known()[form].plain(value)
         try:
             _check(value)
             text = _encode(value)
@@ -61,7 +69,7 @@ class Json:
     def loads(self, form: str | None, kept: str | bytes) -> Any:
         """What was kept so."""
         value = json.loads(kept if isinstance(kept, str) else kept.decode("utf-8", "surrogatepass"))
-        return value if form is None else _forms[form].back(value)
+        return value if form is None else _known()[form].back(value)
 
 
 class Own:
@@ -121,7 +129,7 @@ def _check(value: Any) -> None:
     elif kind is float:
         if not math.isfinite(value):
             raise Unfit("a float that is no number, or infinite")
-    elif not (isinstance(value, str) and any(kind is form.type for form in _forms.values())):  # a text within: its text
+    elif not (isinstance(value, str) and any(kind is form.type for form in _known().values())):  # whose text it is
         raise Unfit(f"a value of type {kind.__name__}")
 
 
