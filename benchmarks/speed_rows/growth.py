@@ -1,0 +1,159 @@
+"""How the cost of a call grows: with the calls made before it, with keys, with callers that wait, with the window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count, repeat
+from statistics import median
+from threading import Event, Thread
+from time import sleep
+
+import timing
+from overhead import bare, never_waits
+
+from llm_guard import Limiter, bounded, breaker, retry, stack
+from speed_rows.row import Effort, Row
+from speed_rows.turns import in_turns, run_together
+
+#: Beyond what is by chance, on a machine that others use.
+FLAT = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """CPU microseconds by size."""
+
+    name: str
+    costs: dict[int, float]
+
+    @property
+    def grown(self) -> float:
+        """The most that a size costs, times the smallest one."""
+        first, *others = self.costs.values()
+        return max(others) / first
+
+
+def curves(effort: Effort) -> list[Curve]:
+    """Each size of one curve takes turns with its others."""
+    calls = max(200, round(2000 * effort.scale))
+    rounds = max(effort.rounds, 7)
+    return [
+        _calls_made(10 if effort.scale < 1 else 20, calls),
+        _curve("keys in use (@bounded for each key)", (1, 10, 100, 1000), lambda size: _keys(size, calls), rounds),
+        _curve("window of a @breaker, calls", (10, 100, 1000, 10_000), lambda size: _window(size, calls), rounds),
+        *_waiters((1, 10, 100, 1000), calls, rounds),
+    ]
+
+
+def rows(found: list[Curve]) -> list[Row]:
+    return [Row("how cost grows", f"{curve.name}: most, times that of the smallest", curve.grown, FLAT,
+                beside=", ".join(f"{size:,}: {cost:.1f} us" for size, cost in curve.costs.items()))
+            for curve in found]
+
+
+def _curve(name: str, sizes: tuple[int, ...], make: Callable[[int], Callable[[], float]], rounds: int) -> Curve:
+    turns = {f"{size}": make(size) for size in sizes}
+    in_turns(turns, 1)
+    took = in_turns(turns, rounds)
+    return Curve(name, {size: median(took[f"{size}"]) for size in sizes})
+
+
+def _us(call: Callable[[], object], calls: int) -> float:
+    began = timing.read()
+    for _ in repeat(None, calls):
+        call()
+    return 1e6 * began.passed().cpu / calls
+
+
+def _calls_made(least: int, calls: int) -> Curve:
+    """One stack, called on and on; each size is the median of pieces that end there."""
+    function = stack(retry(), never_waits(), bounded(8), breaker())(bare)
+    pieces = [_us(lambda: function("hello"), calls) for _ in range(2 * least)][least:]
+    costs = {calls * least: median(pieces)}
+    made = 2 * least
+    while made < 32 * least:
+        pieces = [_us(lambda: function("hello"), calls) for _ in range(made)]
+        made *= 2
+        costs[calls * made] = median(pieces[-least:])
+    return Curve("calls made before (four decorators)", costs)
+
+
+def _keys(size: int, calls: int) -> Callable[[], float]:
+    function = bounded(8, per_key="prompt")(bare)
+    names = [f"tenant {number}" for number in range(size)]
+    for name in names:
+        function(name)
+    turn = count()
+    return lambda: _us(lambda: function(names[next(turn) % size]), calls)
+
+
+def _window(size: int, calls: int) -> Callable[[], float]:
+    function = breaker(window=size, min_calls=min(10, size))(bare)
+    for _ in repeat(None, size):
+        function("hello")
+    return lambda: _us(lambda: function("hello"), calls)
+
+
+def _waiters(sizes: tuple[int, ...], calls: int, rounds: int) -> list[Curve]:
+    """A place that is handed from thread to thread while so many wait; and a call that passes by callers who wait for
+    another function's place."""
+    handed = _curve("waiters (a Limiter's place handed on)", sizes, lambda size: _handed_on(size, calls), rounds)
+    waiting = {}
+    for size in sizes:
+        waiting[size] = _beside_waiters(size, calls, rounds)
+    return [handed, Curve("waiters at the door for something else (@bounded)", waiting)]
+
+
+def _handed_on(size: int, calls: int) -> Callable[[], float]:
+    """`size` threads wait and go home at the end; one more takes the place again and again behind them... so each
+    acquires in its turn until all turns are done."""
+    each = max(2, calls // (size + 1))
+
+    def turn() -> float:
+        limiter = Limiter(1)
+
+        def caller() -> None:
+            for _ in repeat(None, each):
+                limiter.acquire()
+                limiter.release()
+
+        limiter.acquire()
+        began: list[timing.Seconds] = []
+
+        def let_go() -> None:
+            while limiter.waiting < size:
+                sleep(0.001)
+            began.append(timing.read())
+            limiter.release()
+
+        run_together([caller] * size + [let_go])
+        return 1e6 * began[0].passed().cpu / (each * size)
+
+    return turn
+
+
+def _beside_waiters(size: int, calls: int, rounds: int) -> float:
+    entered, leave = Event(), Event()
+
+    def hold(prompt: str) -> str:
+        if prompt == "first":
+            entered.set()
+            leave.wait()
+        return prompt
+
+    held, passing = bounded(1)(hold), bounded(8)(bare)
+    threads = [Thread(target=held, args=("first",), daemon=True)]
+    threads[0].start()
+    entered.wait()
+    threads += [Thread(target=held, args=("next",), daemon=True) for _ in range(size)]
+    for thread in threads[1:]:
+        thread.start()
+    while held.waiting() < size:
+        sleep(0.001)
+    _us(lambda: passing("hello"), calls)
+    cost = median(_us(lambda: passing("hello"), calls) for _ in range(rounds))
+    leave.set()
+    for thread in threads:
+        thread.join()
+    return cost

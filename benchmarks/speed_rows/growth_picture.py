@@ -1,0 +1,36 @@
+"""The curves of `growth` in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from speed_rows.growth import FLAT, Curve
+
+# Told apart in every kind of colour vision (Okabe and Ito, 2008).
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_MARKS = "osD^v"
+
+
+def save(curves: Sequence[Curve], path: Path) -> None:
+    """Size across, on a logarithmic scale; upwards the cost of a call, times that at the curve's smallest size."""
+    matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+                                "svg.hashsalt": "llm_guard"})
+    figure = Figure(figsize=(9, 4.8), facecolor="white")
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    axes.axhspan(1 / FLAT, FLAT, color="#eeeeee", zorder=0)
+    for curve, colour, mark in zip(curves, _COLOURS, _MARKS, strict=False):
+        first = next(iter(curve.costs.values()))
+        axes.plot(list(curve.costs), [cost / first for cost in curve.costs.values()], mark + "-", color=colour,
+                  markersize=5, label=f"{curve.name}: {first:.1f} us at first")
+    axes.set_xscale("log")
+    axes.set_ylim(0, max(2.0, 1.1 * max(curve.grown for curve in curves)))
+    axes.set_xlabel("how many")
+    axes.set_ylabel("CPU of a call, times the first of its line")
+    axes.set_title(f"How the cost of a call grows (grey: within {FLAT:g} times)", loc="left")
+    axes.legend(frameon=False, loc="lower right" if axes.get_ylim()[1] <= 3 else "upper left")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
