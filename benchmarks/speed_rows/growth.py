@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from _thread import LockType, allocate_lock
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, repeat
 from statistics import median
 from threading import Event, Thread
@@ -22,15 +24,16 @@ FLAT = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """CPU microseconds by size."""
+    """CPU microseconds by size. `machine`: what the same takes without this project, where that grows by itself."""
 
     name: str
     costs: dict[int, float]
+    machine: dict[int, float] | None = None
 
     @property
     def grown(self) -> float:
-        """The most that a size costs, times the smallest one."""
-        first, *others = self.costs.values()
+        """The most that a size costs, times the smallest one; over what the machine grows."""
+        first, *others = (cost / (self.machine[size] if self.machine else 1.0) for size, cost in self.costs.items())
         return max(others) / first
 
 
@@ -48,8 +51,12 @@ def curves(effort: Effort) -> list[Curve]:
 
 def rows(found: list[Curve]) -> list[Row]:
     return [Row("how cost grows", f"{curve.name}: most, times that of the smallest", curve.grown, FLAT,
-                beside=", ".join(f"{size:,}: {cost:.1f} us" for size, cost in curve.costs.items()))
+                beside=_in_words(curve.costs) + (f"; of raw locks {_in_words(curve.machine)}" if curve.machine else ""))
             for curve in found]
+
+
+def _in_words(costs: dict[int, float]) -> str:
+    return ", ".join(f"{size:,}: {cost:.1f} us" for size, cost in costs.items())
 
 
 def _curve(name: str, sizes: tuple[int, ...], make: Callable[[int], Callable[[], float]], rounds: int) -> Curve:
@@ -98,17 +105,20 @@ def _window(size: int, calls: int) -> Callable[[], float]:
 def _waiters(sizes: tuple[int, ...], calls: int, rounds: int) -> list[Curve]:
     """A place that is handed from thread to thread while so many wait; and a call that passes by callers who wait for
     another function's place."""
-    handed = _curve("waiters (a Limiter's place handed on)", sizes, lambda size: _handed_on(size, calls), rounds)
-    waiting = {}
-    for size in sizes:
-        waiting[size] = _beside_waiters(size, calls, rounds)
-    return [handed, Curve("waiters at the door for something else (@bounded)", waiting)]
+    callers = (2, *sizes[1:])
+    ways = {"own": _handed_on, "raw": _ring}
+    turns = {f"{way} {size}": make(size, calls) for size in callers for way, make in ways.items()}
+    in_turns(turns, 1)
+    took = in_turns(turns, rounds)
+    own, raw = ({size: median(took[f"{way} {size}"]) for size in callers} for way in ways)
+    waiting = {size: _beside_waiters(size, calls, rounds) for size in sizes}
+    return [Curve("callers that wait (a Limiter's place handed on)", own, raw),
+            Curve("waiters at the door for something else (@bounded)", waiting)]
 
 
 def _handed_on(size: int, calls: int) -> Callable[[], float]:
-    """`size` threads wait and go home at the end; one more takes the place again and again behind them... so each
-    acquires in its turn until all turns are done."""
-    each = max(2, calls // (size + 1))
+    """A Limiter with one place: each of so many threads takes it in its turn, again and again."""
+    each = max(5, calls // size)
 
     def turn() -> float:
         limiter = Limiter(1)
@@ -119,18 +129,44 @@ def _handed_on(size: int, calls: int) -> Callable[[], float]:
                 limiter.release()
 
         limiter.acquire()
-        began: list[timing.Seconds] = []
-
-        def let_go() -> None:
-            while limiter.waiting < size:
-                sleep(0.001)
-            began.append(timing.read())
-            limiter.release()
-
-        run_together([caller] * size + [let_go])
-        return 1e6 * began[0].passed().cpu / (each * size)
+        return _from_the_start([caller] * size, lambda: limiter.waiting == size, limiter.release) / (each * size)
 
     return turn
+
+
+def _ring(size: int, calls: int) -> Callable[[], float]:
+    """As many threads on raw locks, each of which wakes the next: what the machine takes for it."""
+    each = max(5, calls // size)
+
+    def turn() -> float:
+        locks = [allocate_lock() for _ in range(size)]
+        for lock in locks:
+            lock.acquire()
+
+        def caller(mine: LockType, following: LockType) -> None:
+            for _ in repeat(None, each):
+                mine.acquire()
+                following.release()
+
+        jobs = [partial(caller, lock, locks[(number + 1) % size]) for number, lock in enumerate(locks)]
+        return _from_the_start(jobs, lambda: True, locks[0].release) / (each * size)
+
+    return turn
+
+
+def _from_the_start(jobs: Sequence[Callable[[], None]], are_there: Callable[[], bool],
+                    start: Callable[[], object]) -> float:
+    """CPU microseconds until all jobs have ended, from when they were there and `start` let them go."""
+    began: list[timing.Seconds] = []
+
+    def let_go() -> None:
+        while not are_there():
+            sleep(0.001)
+        began.append(timing.read())
+        start()
+
+    run_together([*jobs, let_go])
+    return 1e6 * began[0].passed().cpu
 
 
 def _beside_waiters(size: int, calls: int, rounds: int) -> float:

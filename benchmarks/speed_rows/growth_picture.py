@@ -27,6 +27,10 @@ def save(curves: Sequence[Curve], path: Path) -> None:
         first = next(iter(curve.costs.values()))
         axes.plot(list(curve.costs), [cost / first for cost in curve.costs.values()], mark + "-", color=colour,
                   markersize=5, label=f"{curve.name}: {first:.1f} us at first")
+        if curve.machine is not None:
+            raw = next(iter(curve.machine.values()))
+            axes.plot(list(curve.machine), [cost / raw for cost in curve.machine.values()], "--", color=colour,
+                      linewidth=1, label=f"  as many threads on raw locks: {raw:.1f} us at first")
     axes.set_xscale("log")
     axes.set_ylim(0, max(2.0, 1.1 * max(curve.grown for curve in curves)))
     axes.set_xlabel("how many")
