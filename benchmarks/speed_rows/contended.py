@@ -55,9 +55,9 @@ def rows(effort: Effort) -> list[Row]:
             subjects |= {"peers, bounded": four,
                          "own, bounded": stack(retry(), never_waits(), bounded(THREADS), breaker())(bare)}
         found = in_turns({name: _turn(call, seconds) for name, call in subjects.items()}, effort.rounds)
-        long = max(0.5, 8 * effort.scale)
-        spread = {name: _turn(call, long)().spread
-                  for name, call in {**dict(list(subjects.items())[:2]), "nothing shared": bare}.items()}
+        long = 8 * effort.scale
+        spread = {} if effort.few else {name: _turn(call, long)().spread for name, call in {
+            "peers": three, "own": subjects["own"], "nothing shared": bare}.items()}
 
     def times(own: str, peer: str, figure: str) -> float:
         return ratio([getattr(one, figure) for one in found[own]], [getattr(one, figure) for one in found[peer]])
@@ -66,13 +66,15 @@ def rows(effort: Effort) -> list[Row]:
     beside = f"{median(one.rate for one in found['own']):.0f} a second"
     if not effort.few:
         beside += f"; with @bounded and a semaphore {times('own, bounded', 'peers, bounded', 'rate'):.2f} times"
-    return [
+    found_rows = [
         Row(part, "throughput, times tenacity + pyrate-limiter + pybreaker", times("own", "peers", "rate"), 2.0,
             at_least=True, beside=beside),
-        Row(part, "calls in a second of CPU, times those", times("own", "peers", "by_cpu"), at_least=True, steady=True),
-        Row(part, f"fastest thread over slowest, in {long:g} s", spread["own"], 1.5,
-            beside=f"of the peers {spread['peers']:.2f}, of threads that share nothing "
-                   f"{spread['nothing shared']:.2f}")]
+        Row(part, "calls in a second of CPU, times those", times("own", "peers", "by_cpu"), at_least=True, steady=True)]
+    if spread:
+        found_rows.append(Row(part, f"fastest thread over slowest, in {long:g} s", spread["own"], 1.5,
+                              beside=f"of the peers {spread['peers']:.2f}, of threads that share nothing "
+                                     f"{spread['nothing shared']:.2f}"))
+    return found_rows
 
 
 def _peers(open_until_the_end: ExitStack) -> Call:

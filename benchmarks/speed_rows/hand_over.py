@@ -31,7 +31,7 @@ def rows(effort: Effort) -> list[Row]:
 
         turns = {name: turn(call) for name, call in subjects.items()}
         in_turns(turns, 1)  # starts the workers
-        took = in_turns(turns, effort.rounds)
+        took = in_turns(turns, max(effort.rounds, 9))
     own, peer = took["@timeout"], took["pool"]
     each = 1e6 / (calls * THREADS)
     return [Row(f"@timeout, {THREADS} threads", "CPU, times ThreadPoolExecutor", ratio(cpu(own), cpu(peer)), 0.9,

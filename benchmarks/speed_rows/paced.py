@@ -26,7 +26,7 @@ def _of(rate: int, runs: list[Busy]) -> list[Row]:
     sleeper = median(100 * abs(run.sleeper.rate() / rate - 1) for run in runs)
     woken = [_late(run) for run in runs]
     alone = [run.sleeper.lateness() for run in runs]
-    ahead = [1000 * furthest_ahead(run.granted.started, rate) for run in runs]
+    ahead = [round(1000 * furthest_ahead(run.granted.started, rate), 4) for run in runs]  # but for rounding
     middle = median(median(own) / median(its) for own, its in zip(woken, alone, strict=True))
     late = median(_ninetieth(own) / _ninetieth(its) for own, its in zip(woken, alone, strict=True))
     granted = median(median(run.granted.lateness()) / median(its) for run, its in zip(runs, alone, strict=True))

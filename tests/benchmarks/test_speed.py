@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-for library in ("tenacity", "stamina", "pybreaker", "pyrate_limiter", "limits", "throttled", "ratelimit", "func_timeout",
-                "pebble", "matplotlib"):
+for library in ("tenacity", "stamina", "pybreaker", "pyrate_limiter", "limits", "throttled", "ratelimit",
+                "func_timeout", "pebble", "matplotlib"):
     pytest.importorskip(library)  # they come with the extra "bench"
 
-import speed
-from speed_rows import gross, growth_picture, turns
-from speed_rows.growth import Curve, rows
-from speed_rows.promises import _comes_by, _put
-from speed_rows.row import Row, shown
+import speed  # noqa: E402
+from speed_rows import gross, growth_picture, page, turns  # noqa: E402
+from speed_rows.growth import Curve, rows  # noqa: E402
+from speed_rows.promises import _comes_by, _put  # noqa: E402
+from speed_rows.row import Row, shown  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,14 +48,29 @@ def test_the_page_and_the_figures_have_every_row(tmp_path: Path) -> None:
     made = [Row("@retry", "CPU, times backoff", 0.5, 0.7, steady=True), Row("@ramp_up", "CPU, times GCRA", 9.0, 1.0),
             Row("promise", "the door, us", 1.5)]
     about: dict[str, Any] = {"machine": {"python": "3"}, "versions": {"backoff": "2"}, "rounds": 7, "scale": 1.0}
-    speed.write(tmp_path / "new", made, about)
-    page = (tmp_path / "new" / "speed.md").read_text(encoding="utf-8")
-    assert "1 of 2 goals reached" in page
-    assert "not reached: @ramp_up: CPU, times GCRA is 9.00, the goal 1" in page
-    assert page.index("| @retry ") < page.index("| @ramp_up ") < page.index("## Beside them") < page.index("| promise ")
+    page.write(tmp_path / "new", made, about)
+    text = (tmp_path / "new" / "speed.md").read_text(encoding="utf-8")
+    assert "1 of 2 goals reached" in text
+    assert "not reached: @ramp_up: CPU, times GCRA is 9.00, the goal 1" in text
+    assert text.index("| @retry ") < text.index("| @ramp_up ") < text.index("## Beside them") < text.index("| promise ")
     figures = json.loads((tmp_path / "new" / "speed.json").read_text(encoding="utf-8"))
     assert figures["rows"] == [row.facts() for row in made]
     assert figures["rounds"] == 7
+
+
+def test_the_head_of_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{page.BEGINS}\nold\n{page.ENDS}\nafter\n", encoding="utf-8")
+    made = [Row("@retry", "CPU, times backoff", 0.5, 0.7, steady=True),
+            Row("@timeout", "CPU, times pebble", 1.5, 0.9, steady=True), Row("@ramp_up", "CPU, times GCRA", 9.0)]
+    for _ in range(2):
+        page.put_into(readme, made)
+    assert readme.read_text(encoding="utf-8").splitlines() == [
+        "before", page.BEGINS, "| | CPU of a call | goal |", "|---|---|---|", "| @retry | 0.50 of backoff | 0.7 |",
+        "| @timeout | 1.50 of pebble | 0.9, not reached |", page.ENDS, "after"]
+    (tmp_path / "other.md").write_text("nothing", encoding="utf-8")
+    with pytest.raises(SystemExit, match="has no lines"):
+        page.put_into(tmp_path / "other.md", made)
 
 
 # What is grossly worse
@@ -83,6 +98,17 @@ def test_what_is_grossly_worse_is_said(row: Row, said: list[str]) -> None:
 
 def test_a_row_that_was_not_steady_is_not_judged() -> None:
     assert gross.worse([Row("a", "ratio", 100.0, steady=True)], before(steady=False), 4.0) == []
+
+
+def test_only_what_is_worse_each_time_is_said() -> None:
+    bad, good = (Row("a", "ratio", value, steady=True) for value in (9.0, 1.0))
+    runs = [[bad], [good]]
+    assert speed.grossly_worse([good], before(), 4.0, lambda: pytest.fail("measured again")) == []
+    assert speed.grossly_worse([bad], before(), 4.0, lambda: runs.pop(0)) == []
+    assert not runs
+    assert speed.grossly_worse([bad], before(), 4.0, lambda: [bad]) == ["a: ratio is 9.00; it was 1.00"]
+    other = Row("b", "throughput", 0.1, at_least=True, steady=True)
+    assert speed.grossly_worse([bad], before(), 4.0, lambda: [good, other]) == []
 
 
 # How cost grows
