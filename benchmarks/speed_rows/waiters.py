@@ -70,7 +70,7 @@ def rows(effort: Effort) -> list[Row]:
 
 def _rows(part: str, wait: Callable[[], object], release: Callable[[], object], effort: Effort) -> list[Row]:
     passed, over = count(), False
-    spent, woken, ends, rates = [], [], [], []
+    spent, woken, ends, rates, alone = [], [], [], [], []
     seconds, threads = max(0.2, effort.scale), THREADS if not effort.few else 500
 
     def caller() -> None:
@@ -97,11 +97,21 @@ def _rows(part: str, wait: Callable[[], object], release: Callable[[], object], 
             woken.append((last[0] - first[0]) / grants)
             ends.append((last[1] - first[1]) / grants)
             rates.append(grants / took.wall)
+            alone.append(_sleeper_cpu(seconds))
         over = True
         release()
         for thread in all_of_them:
             thread.join()
     name = f"{part}, {threads:,} threads wait at {RATE:g}/s"
-    return [Row(name, "CPU, % of one core", median(spent), 5.0, beside=f"{median(rates):.0f} a second were granted"),
+    return [Row(name, "CPU, % of one core", median(spent), 5.0, beside=f"{median(rates):.0f} a second were granted; of one thread that "
+                f"sleeps as often {median(alone):.2f}"),
             Row(name, "threads woken a grant", median(woken), 1.05,
                 beside=f"waits that ended, with those that ended by the time: {median(ends):.2f}")]
+
+
+def _sleeper_cpu(seconds: float) -> float:
+    """What it takes this thread, in % of one core, to wake as often, and do nothing."""
+    began, spent = time.perf_counter(), time.thread_time()
+    for _ in range(max(1, round(seconds * RATE))):
+        time.sleep(1 / RATE)
+    return 100 * (time.thread_time() - spent) / (time.perf_counter() - began)
