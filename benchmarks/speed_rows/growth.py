@@ -42,7 +42,8 @@ def curves(effort: Effort) -> list[Curve]:
     calls = max(200, round(2000 * effort.scale))
     rounds = max(effort.rounds, 7)
     return [
-        _calls_made(10 if effort.scale < 1 else 20, calls),
+        _curve("calls made before (four decorators)", (1000, 10_000, 100_000),
+               lambda size: _made(size, calls // 8), rounds),
         _curve("keys in use (@bounded for each key)", (1, 10, 100, 1000), lambda size: _keys(size, calls), rounds),
         _curve("window of a @breaker, calls", (10, 100, 1000, 10_000), lambda size: _window(size, calls), rounds),
         *_waiters((1, 10, 100, 1000), calls, rounds),
@@ -73,17 +74,11 @@ def _us(call: Callable[[], object], calls: int) -> float:
     return 1e6 * began.passed().cpu / calls
 
 
-def _calls_made(least: int, calls: int) -> Curve:
-    """One stack, called on and on; each size is the median of pieces that end there."""
+def _made(size: int, calls: int) -> Callable[[], float]:
     function = stack(retry(), never_waits(), bounded(8), breaker())(bare)
-    pieces = [_us(lambda: function("hello"), calls) for _ in range(2 * least)][least:]
-    costs = {calls * least: median(pieces)}
-    made = 2 * least
-    while made < 32 * least:
-        pieces = [_us(lambda: function("hello"), calls) for _ in range(made)]
-        made *= 2
-        costs[calls * made] = median(pieces[-least:])
-    return Curve("calls made before (four decorators)", costs)
+    for _ in repeat(None, size):
+        function("hello")
+    return lambda: _us(lambda: function("hello"), calls)
 
 
 def _keys(size: int, calls: int) -> Callable[[], float]:

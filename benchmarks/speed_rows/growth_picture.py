@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -19,22 +19,27 @@ def save(curves: Sequence[Curve], path: Path) -> None:
     """Size across, on a logarithmic scale; upwards the cost of a call, times that at the curve's smallest size."""
     matplotlib.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
                                 "svg.hashsalt": "llm_guard"})
-    figure = Figure(figsize=(9, 4.8), facecolor="white")
+    figure = Figure(figsize=(10, 5.2), facecolor="white")
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     axes.axhspan(1 / FLAT, FLAT, color="#eeeeee", zorder=0)
     for curve, colour, mark in zip(curves, _COLOURS, _MARKS, strict=False):
         first = next(iter(curve.costs.values()))
-        axes.plot(list(curve.costs), [cost / first for cost in curve.costs.values()], mark + "-", color=colour,
+        axes.plot(list(curve.costs), _over(first, curve.costs), mark + "-", color=colour,
                   markersize=5, label=f"{curve.name}: {first:.1f} us at first")
         if curve.machine is not None:
             raw = next(iter(curve.machine.values()))
-            axes.plot(list(curve.machine), [cost / raw for cost in curve.machine.values()], "--", color=colour,
+            axes.plot(list(curve.machine), _over(raw, curve.machine), "--", color=colour,
                       linewidth=1, label=f"  as many threads on raw locks: {raw:.1f} us at first")
     axes.set_xscale("log")
-    axes.set_ylim(0, max(2.0, 1.1 * max(curve.grown for curve in curves)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylim(0, 1.1 * max(2.0, *(max(line.get_ydata()) for line in axes.get_lines())))
     axes.set_xlabel("how many")
     axes.set_ylabel("CPU of a call, times the first of its line")
     axes.set_title(f"How the cost of a call grows (grey: within {FLAT:g} times)", loc="left")
-    axes.legend(frameon=False, loc="lower right" if axes.get_ylim()[1] <= 3 else "upper left")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _over(first: float, costs: Mapping[int, float]) -> list[float]:
+    return [cost / first for cost in costs.values()]

@@ -8,10 +8,11 @@ from itertools import repeat
 from statistics import median
 
 from overhead import bare
+from timing import Seconds
 
 from llm_guard import timeout
 from speed_rows.row import Effort, Row
-from speed_rows.turns import Seconds, cpu, in_turns, ratio, run_together, wall
+from speed_rows.turns import cpu, in_turns, ratio, run_together, wall
 
 THREADS = 32
 

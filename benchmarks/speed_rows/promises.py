@@ -16,6 +16,7 @@ from overhead import bare, calls_in, never_waits, timed
 from llm_guard import bounded, breaker, call, deadline, disabled, events, retry, stack, timeout
 from llm_guard.outcome import Outcome
 from speed_rows.row import Effort, Row
+from speed_rows.success_path import ROUNDS
 from speed_rows.turns import in_turns
 
 Call = Callable[[str], str]
@@ -27,14 +28,14 @@ class Answer(str):
     __slots__ = ()
 
 
-def look_at(error: BaseException | None = None, value: Any = None) -> Outcome | None:
+def look_at(value: object) -> Outcome | None:
     return None
 
 
 def rows(effort: Effort) -> list[Row]:
     if effort.few:
         return []
-    seconds = 0.02 * max(effort.scale, 0.4)
+    seconds, rounds = 0.01 * effort.scale, max(effort.rounds, ROUNDS)
     with_keys = bounded(8, per_key="prompt")(bare)
     heard = retry(bare)
     heard.on_event(lambda event: None)
@@ -57,16 +58,14 @@ def rows(effort: Effort) -> list[Row]:
     }
     found = []
     for name, (having, lacking) in pairs.items():
-        found.append(_row(name, _turn(having, seconds), _turn(lacking, seconds), effort.rounds))
+        found.append(_row(name, _turn(having, seconds), _turn(lacking, seconds), rounds))
     with disabled():
-        found.append(_row("a guard that is switched off", _turn(by_retry, seconds), _turn(bare, seconds),
-                          effort.rounds))
+        found.append(_row("a guard that is switched off", _turn(by_retry, seconds), _turn(bare, seconds), rounds))
     for name, owner, doubles in (
             ("the call in progress, handed down", call, {"begin": lambda mine: None, "end": lambda token: None}),
             ("nobody listens, but it is asked", events, {"audience_of": lambda listeners: None})):
         if _comes_by(owner, doubles, by_retry):
-            having = _turn(by_retry, seconds)
-            found.append(_row(name, having, _without(owner, doubles, by_retry, seconds), effort.rounds))
+            found.append(_row(name, _turn(by_retry, seconds), _without(owner, doubles, by_retry, seconds), rounds))
     return found
 
 
@@ -97,7 +96,11 @@ def _comes_by(owner: Any, doubles: dict[str, Any], function: Call) -> bool:
     came = []
 
     def noting(double: Any) -> Any:
-        return lambda *args: came.append(double) or double(*args)
+        def noted(*args: Any) -> Any:
+            came.append(double)
+            return double(*args)
+
+        return noted
 
     if not all(hasattr(owner, name) for name in doubles):
         return False

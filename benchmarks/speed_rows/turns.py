@@ -21,7 +21,7 @@ def in_turns(subjects: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, 
         gc.collect()
         gc.disable()
         try:
-            for name in subjects if number % 2 == 0 else reversed(subjects):
+            for name in subjects if number % 2 == 0 else reversed(list(subjects)):
                 found[name].append(subjects[name]())
         finally:
             gc.enable()

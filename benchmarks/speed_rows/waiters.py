@@ -103,8 +103,9 @@ def _rows(part: str, wait: Callable[[], object], release: Callable[[], object], 
         for thread in all_of_them:
             thread.join()
     name = f"{part}, {threads:,} threads wait at {RATE:g}/s"
-    return [Row(name, "CPU, % of one core", median(spent), 5.0, beside=f"{median(rates):.0f} a second were granted; of one thread that "
-                f"sleeps as often {median(alone):.2f}"),
+    return [Row(name, "CPU, % of one core", median(spent), 5.0,
+                beside=f"{median(rates):.0f} a second were granted; of one thread that sleeps as often "
+                       f"{median(alone):.2f}"),
             Row(name, "threads woken a grant", median(woken), 1.05,
                 beside=f"waits that ended, with those that ended by the time: {median(ends):.2f}")]
 
