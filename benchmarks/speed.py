@@ -5,7 +5,8 @@
 
 Whatever is compared takes turns with its peer, round after round; printed are medians over the rounds (15, or 7 with
 `--quick`, which takes at most five minutes), and a ratio is the median of the ratios within one round. CPU is that of
-the whole process, so that what others do on the machine hardly counts; where the wall is meant, the row says so.
+the whole process, so that what others do on the machine hardly counts; where the wall is meant, the row says so. Each
+part has a process of its own.
 
 `--out` writes speed.md, speed.json and speed.svg there, `--readme` the head of the table into the README. `--few`
 measures in seconds, for a test, what can be compared between runs. `--against` an earlier speed.json exits with status
@@ -18,9 +19,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timing
 from peers import LIBRARIES
@@ -39,6 +42,8 @@ from speed_rows import (
     waiters,
 )
 from speed_rows.row import FEW, FULL, HEAD, QUICK, Effort, Row
+
+T = TypeVar("T")
 
 PARTS: dict[str, Callable[[Effort], list[Row]]] = {
     "success": success_path.rows, "hand-over": hand_over.rows, "contended": contended.rows, "bucket": paced.rows,
@@ -79,15 +84,23 @@ def main() -> int:
 def measured(name: str, effort: Effort, out: Path | None) -> list[Row]:
     """The rows of one part, printed; the picture of how cost grows goes to `out`."""
     if name == GROWTH:
-        curves = growth.curves(effort)
+        curves = apart(growth.curves, effort)
         found = growth.rows(curves)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             growth_picture.save(curves, out / "speed.svg")
     else:
-        found = PARTS[name](effort)
+        found = apart(PARTS[name], effort)
     print("\n" + timing.table(HEAD, [row.cells() for row in found]), flush=True)
     return found
+
+
+def apart(measure: Callable[[Effort], list[T]], effort: Effort) -> list[T]:
+    """In a process of its own, so that no part pays for the threads and objects that another one left."""
+    if effort.few:
+        return measure(effort)  # starting them takes longer than measuring
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, effort).result()
 
 
 def grossly_worse(rows: list[Row], before: Mapping[str, Any], factor: float,

@@ -17,16 +17,32 @@ lock and a counter; raises, or sleeps until the window ends) and limits (raises)
 twice the rate may pass where two windows meet. throttled-py keeps an even pace by a generic cell rate algorithm, as
 `@ramp_up` does, and pyrate-limiter a log of the calls in a sliding window; both raise or wait. The goal goes by the
 fastest of the four; the ratio to the fastest of the last two is beside."""
+#: Why a goal is not reached, where that is known; by part, or by part and figure.
+REASONS = {
+    "@ramp_up": "ratelimit is a lock and a counter that starts anew each period. `@ramp_up` keeps an even pace and a "
+                "limit on what is in flight, and learns from how and how fast each call ended.",
+    "contended, 64 threads: fastest thread over slowest": "a thread that holds the interpreter may keep it for 5 ms; "
+                                                          "what threads get that share nothing is beside.",
+}
 #: Between these two lines of the README stands the head of the table.
 BEGINS, ENDS = "<!-- of docs/speed.md -->", "<!-- to here -->"
 
 
 def summary(rows: Sequence[Row]) -> str:
     """How many goals are reached, and which are not."""
-    judged = [row for row in rows if row.reached is not None]
-    missed = [row for row in judged if not row.reached]
-    return "\n".join([f"{len(judged) - len(missed)} of {len(judged)} goals reached",
-                      *(f"not reached: {row.name} is {row.value:.2f}, the goal {row.goal:g}" for row in missed)])
+    return "\n".join([_count(rows), *(f"not reached: {row.name} is {row.value:.2f}, the goal {row.goal:g}"
+                                      for row in rows if row.reached is False)])
+
+
+def _count(rows: Sequence[Row]) -> str:
+    judged = [row.reached for row in rows if row.reached is not None]
+    return f"{sum(judged)} of {len(judged)} goals reached"
+
+
+def _reasons(rows: Sequence[Row]) -> str:
+    """Of the goals that are not reached, as a list."""
+    return "".join(f"- **{name}**: {reason}\n" for name, reason in REASONS.items()
+                   if any(row.reached is False and (row.part == name or row.name.startswith(name)) for row in rows))
 
 
 def write(directory: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
@@ -43,10 +59,11 @@ Whatever is compared took turns with its peer; medians of {about["rounds"]} roun
 within one round. CPU is that of the whole process. `benchmarks/speed.py` and the modules of `benchmarks/speed_rows` say
 how each is measured.
 
-{summary(rows)}
+{_count(rows)}.
 
 {timing.table(HEAD, goals, markdown=True)}
 
+{_reasons(rows)}
 {LIMITERS_DIFFER}
 
 ## Beside them
@@ -58,7 +75,6 @@ first needed; and the same beside other peers.
 
 ![How the cost of a call grows with calls made, keys, waiters and window length](speed.svg)
 """
-    text = text.replace("\nnot reached:", "  \nnot reached:")
     (directory / "speed.md").write_text(text, encoding="utf-8")
     figures = {**about, "rows": [row.facts() for row in rows]}
     (directory / "speed.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
