@@ -2,11 +2,12 @@
 #   make demo    the main job on real HTTP, against a server that starts cold
 #   make test    style, types and tests (SELECT='not figures' leaves long runs out)
 #   make slow    the tests marked fuzz, with 10,000 examples each
-#   make bench   what a guarded call costs, beside its peers
+#   make bench   what a guarded call costs, beside its peers: docs/speed.md (BENCH=--quick takes at most five minutes)
 #   make success whose calls succeed on servers that start cold, beside other strategies (half an hour)
 PYTHON ?= python3
 VENV ?= .venv
 SELECT ?=
+BENCH ?=
 RUN := env -u PYTHONPATH $(VENV)/bin/python
 
 .PHONY: demo test lint unit slow bench success clean
@@ -26,10 +27,7 @@ slow: $(VENV)/ready-test
 	$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
 
 bench: $(VENV)/ready-bench
-	$(RUN) benchmarks/peers.py --out out
-	$(RUN) benchmarks/overhead.py
-	$(RUN) benchmarks/bucket.py
-	$(RUN) benchmarks/observe.py
+	$(RUN) benchmarks/speed.py --out docs --readme README.md $(BENCH)
 
 success: $(VENV)/ready-bench
 	$(RUN) benchmarks/success.py --out docs

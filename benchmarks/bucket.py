@@ -11,15 +11,16 @@ time.sleep: what it is late by is the machine's doing. Then all threads wait for
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 from statistics import quantiles
-from threading import Barrier, Thread
+from threading import Thread
 from time import monotonic, sleep, thread_time
 
 import timing
+from speed_rows.turns import run_together
 
 from llm_guard import LeakyBucket
 from llm_guard.state.bucket import LeakGate
@@ -80,24 +81,6 @@ class Busy:
     sleeper: Account
     cpu: float
     sleeper_cpu: float
-
-
-def run_together(jobs: Sequence[Callable[[], object]]) -> timing.Seconds:
-    """Each job on a thread of its own, all beginning together; what it took until all had ended."""
-    ready = Barrier(len(jobs) + 1)
-
-    def begin(job: Callable[[], object]) -> None:
-        ready.wait()
-        job()
-
-    threads = [Thread(target=begin, args=(job,), daemon=True) for job in jobs]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    began = timing.read()
-    for thread in threads:
-        thread.join()
-    return began.passed()
 
 
 def busy(threads: int, rate: float, seconds: float) -> Busy:

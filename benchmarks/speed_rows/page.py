@@ -1,0 +1,95 @@
+"""The table as a page, as figures, and its head for the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timing
+
+from speed_rows.row import HEAD, Row, shown
+
+#: What has to be said of the peers' limiters, of which the fastest counts.
+LIMITERS_DIFFER = """Of the four limiters none does what `@ramp_up` does, which finds the rate by itself. ratelimit (a
+lock and a counter; raises, or sleeps until the window ends) and limits (raises) count within fixed windows, so that
+twice the rate may pass where two windows meet. throttled-py keeps an even pace by a generic cell rate algorithm, as
+`@ramp_up` does, and pyrate-limiter a log of the calls in a sliding window; both raise or wait. The goal goes by the
+fastest of the four; the ratio to the fastest of the last two is beside."""
+#: Why a goal is not reached, where that is known; by part, or by part and figure.
+REASONS = {
+    "@ramp_up": "ratelimit is a lock and a counter that starts anew each period. `@ramp_up` keeps an even pace and a "
+                "limit on what is in flight, and learns from how and how fast each call ended.",
+    "contended, 64 threads: fastest thread over slowest": "a thread that holds the interpreter may keep it for 5 ms; "
+                                                          "what threads get that share nothing is beside.",
+}
+#: Between these two lines of the README stands the head of the table.
+BEGINS, ENDS = "<!-- of docs/speed.md -->", "<!-- to here -->"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many goals are reached, and which are not."""
+    return "\n".join([_count(rows), *(f"not reached: {row.name} is {row.value:.2f}, the goal {row.goal:g}"
+                                      for row in rows if row.reached is False)])
+
+
+def _count(rows: Sequence[Row]) -> str:
+    judged = [row.reached for row in rows if row.reached is not None]
+    return f"{sum(judged)} of {len(judged)} goals reached"
+
+
+def _reasons(rows: Sequence[Row]) -> str:
+    """Of the goals that are not reached, as a list."""
+    return "".join(f"- **{name}**: {reason}\n" for name, reason in REASONS.items()
+                   if any(row.reached is False and (row.part == name or row.name.startswith(name)) for row in rows))
+
+
+def write(directory: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
+    """speed.md and speed.json."""
+    directory.mkdir(parents=True, exist_ok=True)
+    goals = [row.cells() for row in rows if row.goal is not None]
+    others = [row.cells() for row in rows if row.goal is None]
+    text = f"""# What it costs
+
+Written by `make bench`. {timing.line_of(about["machine"])}.
+{timing.line_of(about["versions"])}.
+
+Whatever is compared took turns with its peer; medians of {about["rounds"]} rounds, a ratio is the median of the ratios
+within one round. CPU is that of the whole process. `benchmarks/speed.py` and the modules of `benchmarks/speed_rows` say
+how each is measured.
+
+{_count(rows)}.
+
+{timing.table(HEAD, goals, markdown=True)}
+
+{_reasons(rows)}
+{LIMITERS_DIFFER}
+
+## Beside them
+
+What each promise of the runner costs, in microseconds of CPU that a call takes more; what is brought in when it is
+first needed; and the same beside other peers.
+
+{timing.table(HEAD, others, markdown=True)}
+
+![How the cost of a call grows with calls made, keys, waiters and window length](speed.svg)
+"""
+    (directory / "speed.md").write_text(text, encoding="utf-8")
+    figures = {**about, "rows": [row.facts() for row in rows]}
+    (directory / "speed.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def put_into(readme: Path, rows: Sequence[Row]) -> None:
+    """Writes the ratios to the peers that have a goal in place of those that stand there."""
+    text = readme.read_text(encoding="utf-8")
+    before, begins, rest = text.partition(f"{BEGINS}\n")
+    _, ends, after = rest.partition(f"\n{ENDS}\n")
+    if not begins or not ends:
+        raise SystemExit(f"{readme} has no lines {BEGINS} and {ENDS}")
+    lines = ["| | CPU of a call | goal |", "|---|---|---|"]
+    for row in rows:
+        if row.steady and row.goal is not None and row.figure.startswith("CPU, times"):
+            lines.append(f"| {row.part} | {shown(row.value)} of {row.figure.removeprefix('CPU, times ')} "
+                         f"| {row.goal:g}{'' if row.reached else ', not reached'} |")
+    readme.write_text(before + begins + "\n".join(lines) + ends + after, encoding="utf-8")
