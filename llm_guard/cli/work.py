@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_guard.cli.answers import error_of, output_row
 from llm_guard.cli.asking import Asked, InputGivenUp, Under, guarded, key
-from llm_guard.cli.exits import Exit
+from llm_guard.cli.exits import Exit, Problem
 from llm_guard.cli.inputs import Source
 from llm_guard.cli.items import Items, empty
 from llm_guard.cli.keeping import told
@@ -18,8 +18,9 @@ from llm_guard.cli.screen import Screen
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.stopping import AllInvalid, Interrupts, all_invalid
 from llm_guard.cli.target import Target
-from llm_guard.errors import Cancelled, Stopped
+from llm_guard.errors import Cancelled, JournalBusy, Stopped
 from llm_guard.mapping import iterator
+from llm_guard.mapping.journal.files import Vanished
 from llm_guard.mapping.journal.journal import Journal
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.mapping.result import Result
@@ -67,8 +68,10 @@ class Work:
                     ended = self._ended(under, interrupts, refused, why)
                     answers.close()  # which lets go of the journal
                     if ended.why and self._journal is not None and self._source.can_be_read_again:
-                        self._write_rest(output)
+                        self._write_rest_of(ended, output)
                     output.commit()
+                except Vanished as error:
+                    raise Problem(f"{error}. What was answered until then is in {output.keep()}", Exit.FILES) from None
                 finally:
                     drop()
                     output.close()
@@ -111,6 +114,13 @@ class Work:
         if refused.stopped:
             return Ended(Exit.STOPPED, all_invalid(self._invalid))
         return Ended(Exit.STOPPED, why or "stopped")
+
+    def _write_rest_of(self, ended: Ended, output: Output) -> None:
+        try:
+            self._write_rest(output)
+        except JournalBusy:  # what was cut off three times still holds it
+            raise Problem(f"{ended.why}; {output.name} is as it was before: the same command makes it anew",
+                          ended.code) from None
 
     def _write_rest(self, output: Output) -> None:
         """What an earlier run answered beyond the place at which this one ended."""

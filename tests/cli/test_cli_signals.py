@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,40 @@ def test_a_stop_leaves_what_an_earlier_run_answered_further_on(tmp_path: Path) -
     assert [answered.get(90 + n) for n in range(10)] == [f"echo: late {n}" for n in range(10)]
     assert list(answered) == sorted(answered)
     assert len(answered) == 12
+
+
+def test_sigterm_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
+    with cold_server(SLOW) as server:
+        arguments = ["run", _prompts(tmp_path, 60), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
+                     "--workers", 4]
+
+        def act(running: subprocess.Popen[str]) -> None:
+            _wait_for(running, "first answer")
+            running.send_signal(signal.SIGTERM)
+            _wait_for(running, "what is in flight")
+            running.send_signal(signal.SIGTERM)
+
+        returned, said = _run(arguments, act)
+        assert returned == Exit.TERMINATED, said
+        assert "cut off" not in said
+        assert len(lines_of(tmp_path / "out.jsonl")) == calls_of(server)
+
+
+def test_again_and_again_it_ends_as_interrupted(tmp_path: Path) -> None:
+    with cold_server(NEVER) as server:
+        arguments = ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
+                     "--timeout", 500]
+
+        def act(running: subprocess.Popen[str]) -> None:
+            _wait_for(running, " to m")
+            while not calls_of(server):
+                pass
+            for _ in range(3):
+                running.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(0.02)
+
+        returned, said = _run(arguments, act)
+        assert returned in (Exit.INTERRUPTED, -signal.SIGINT), said
+        assert "uses this journal" not in said
+        assert "Traceback" not in said

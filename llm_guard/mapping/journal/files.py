@@ -96,6 +96,10 @@ def opened(path: str) -> sqlite3.Connection:
     return connection
 
 
+class Vanished(JournalError):
+    """The file is not at its place any more: what was recorded there is gone."""
+
+
 def place_of(path: str) -> tuple[int, int] | None:
     """What file stands at `path`; None where there is none, or an empty one, which no journal is."""
     try:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from llm_guard.errors import JournalError
-from llm_guard.mapping.journal.files import place_of, translated
+from llm_guard.mapping.journal.files import Vanished, place_of, translated
 
 _COLUMNS = "id, place, mark, nth, item, key, kind, error, attempts, seconds, form, value"
 _UPDATED = ("place", "item", "kind", "error", "attempts", "seconds", "form", "value")
@@ -56,8 +55,8 @@ class Table:
                 self.connection.execute(statement, values)
             self.connection.execute("COMMIT")
         if place_of(self._path) != self._place:  # what was written is nowhere
-            raise JournalError("was deleted, replaced or emptied while it was in use: what was recorded there is gone, "
-                               "and nothing further is called", path=self._path)
+            raise Vanished("was deleted, replaced or emptied while it was in use: what was recorded there is gone, and "
+                           "nothing further is called", path=self._path)
 
     def close(self) -> None:
         """Lets go of the file, then of the lock. Again: no effect."""
