@@ -56,7 +56,7 @@ def _then(ended: Ended, is_kept: bool) -> str | None:
     if not is_kept:
         return None
     if ended.code == Exit.ANSWERED:
-        return "The journal stays: the same command makes the output anew from it, with no call."
+        return "The journal stays: the same command makes the output anew, without a call."
     if ended.code == Exit.FAILED_ITEMS:
         return "The same command again asks only what has no answer yet."
     return "Nothing is lost: the same command goes on from here."

@@ -65,11 +65,15 @@ class Work:
                         reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
                               lambda: interrupts.code is not None)
                         why = self._write(answers, under, output)
-                    ended = self._ended(under, interrupts, refused, why)
-                    answers.close()  # which lets go of the journal
-                    if ended.why and self._journal is not None and self._source.can_be_read_again:
-                        self._write_rest_of(ended, output)
-                    output.commit()
+                        ended = self._ended(under, interrupts, refused, why)
+                        answers.close()  # which lets go of the journal
+                        if ended.why and self._journal is not None and self._source.can_be_read_again:
+                            self._write_rest(output)
+                        output.commit()
+                except KeyboardInterrupt:  # a third one
+                    raise self._unwritten(output, "interrupted", interrupts.code or Exit.INTERRUPTED) from None
+                except JournalBusy:  # what was cut off three times still holds it
+                    raise self._unwritten(output, ended.why, ended.code) from None
                 except Vanished as error:
                     raise Problem(f"{error}. What was answered until then is in {output.keep()}", Exit.FILES) from None
                 finally:
@@ -115,12 +119,9 @@ class Work:
             return Ended(Exit.STOPPED, all_invalid(self._invalid))
         return Ended(Exit.STOPPED, why or "stopped")
 
-    def _write_rest_of(self, ended: Ended, output: Output) -> None:
-        try:
-            self._write_rest(output)
-        except JournalBusy:  # what was cut off three times still holds it
-            raise Problem(f"{ended.why}; {output.name} is as it was before: the same command makes it anew",
-                          ended.code) from None
+    def _unwritten(self, output: Output, why: str, code: Exit) -> Problem:
+        rest = "" if self._journal is None else f"; {output.name} is as it was before: the same command makes it anew"
+        return Problem(f"{why}{rest}", code)
 
     def _write_rest(self, output: Output) -> None:
         """What an earlier run answered beyond the place at which this one ended."""

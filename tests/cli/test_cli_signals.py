@@ -13,6 +13,7 @@ import pytest
 from commands import calls_of, command, environment, invoke, lines_of, write_lines
 
 from llm_guard.cli.exits import Exit
+from llm_guard.cli.outputs import Output
 from llm_guard.testing.cold_server import cold_server
 from llm_guard.testing.server import Scenario
 from llm_guard.testing.server.settings import Quota
@@ -184,9 +185,46 @@ def test_again_and_again_it_ends_as_interrupted(tmp_path: Path) -> None:
             for _ in range(3):
                 running.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
-                    running.wait(0.02)
+                    running.wait(0.01)
 
         returned, said = _run(arguments, act)
         assert returned in (Exit.INTERRUPTED, -signal.SIGINT), said
         assert "uses this journal" not in said
         assert "Traceback" not in said
+
+
+def test_one_that_comes_while_the_output_is_written_does_not_spoil_it(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = _prompts(tmp_path, 20), tmp_path / "out.jsonl"
+    commit = Output.commit
+
+    def committed(output: Output) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        commit(output)
+
+    monkeypatch.setattr(Output, "commit", committed)
+    with cold_server("E", speed=50) as server:
+        ran = invoke("run", source, "-o", out, "--url", server.url, "--model", "m")
+        assert ran.exit_code == Exit.ANSWERED, ran.stderr
+        assert len(lines_of(out)) == 20
+
+
+def test_a_third_one_leaves_the_output_as_it_was_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = _prompts(tmp_path, 20), tmp_path / "out.jsonl"
+
+    def committed(output: Output) -> None:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+
+    with cold_server("E", speed=50) as server:
+        arguments = ["run", source, "-o", out, "--url", server.url, "--model", "m"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Output, "commit", committed)
+            ran = invoke(*arguments)
+        assert ran.exit_code == Exit.INTERRUPTED, ran.stderr
+        assert f"interrupted; {out} is as it was before: the same command makes it anew" in ran.stderr
+        assert not out.exists()
+        calls = calls_of(server)
+        assert invoke(*arguments).exit_code == Exit.ANSWERED
+        assert (len(lines_of(out)), calls_of(server)) == (20, calls)
