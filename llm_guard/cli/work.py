@@ -46,7 +46,7 @@ class Work:
         self._settings, self._source, self._asked, self._items = settings, source, asked, items
         self._count, self._journal, self._screen = count, journal, screen
         self._ask = guarded(settings, asked)
-        self._failed = 0
+        self._failed = self._answered = 0
         self._next = 0  # the index after the last that was written
         self._invalid: Mapping[str, Any] = {}  # the last error of a request that was refused as wrong
 
@@ -100,6 +100,7 @@ class Work:
                 output.write(output_row(under.of(result.index), result.value, error, self._with_id))
                 self._next = result.index + 1
                 self._failed += error is not None
+                self._answered += error is None
         except Stopped as stopped:
             return str(stopped)
         except (Cancelled, KeyboardInterrupt):
@@ -124,8 +125,13 @@ class Work:
         return Problem(f"{why}{rest}", code)
 
     def _write_rest(self, output: Output) -> None:
-        """What an earlier run answered beyond the place at which this one ended."""
+        """What an earlier run answered beyond the place at which this one ended. The input is read no further than to
+        the last of it: whoever interrupts does not want to wait for the rest of a long file."""
         assert self._journal is not None
+        with Journal.read(self._journal.path) as records:
+            left = records.counts.get(Kind.SUCCESS.value, 0) - self._answered
+        if left <= 0:
+            return
         kept = self._journal.open(self._ask, key)
         try:
             with self._source.rows() as rows:
@@ -135,6 +141,9 @@ class Work:
                     item = under.of(index)
                     if index >= self._next and found is not None:
                         output.write(output_row(item, found.value, None, self._with_id))
+                        left -= 1
+                        if not left:
+                            break
         finally:
             kept.close("closed")
 

@@ -8,12 +8,14 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import calls_of, command, environment, invoke, lines_of, write_lines
 
 from llm_guard.cli.exits import Exit
 from llm_guard.cli.outputs import Output
+from llm_guard.mapping.journal.recording import Recording
 from llm_guard.testing.cold_server import cold_server
 from llm_guard.testing.server import Scenario
 from llm_guard.testing.server.settings import Quota
@@ -228,3 +230,28 @@ def test_a_third_one_leaves_the_output_as_it_was_and_says_so(tmp_path: Path, mon
         calls = calls_of(server)
         assert invoke(*arguments).exit_code == Exit.ANSWERED
         assert (len(lines_of(out)), calls_of(server)) == (20, calls)
+
+
+def test_a_stop_reads_the_input_no_further_than_there_are_answers(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    looked: list[int] = []
+    look = Recording.look
+
+    def counted(recording: Recording[Any, Any], index: int, item: Any) -> Any:
+        looked.append(index)
+        return look(recording, index, item)
+
+    monkeypatch.setattr(Recording, "look", counted)
+    with cold_server(Scenario("quota", slots=8, median=0.02, sigma=0.0, quota=Quota(12))) as server:
+        arguments = ["run", source, "-o", out, "--url", server.url, "--model", "m", "--workers", 2]
+        write_lines(source, ({"prompt": f"late {n}"} for n in range(3)))
+        assert invoke(*arguments).exit_code == Exit.ANSWERED
+        write_lines(source, ({"prompt": f"{'late' if 90 <= n < 93 else 'new'} {n % 90}"} for n in range(1000)))
+        assert invoke(*arguments).exit_code == Exit.STOPPED
+        assert looked == list(range(93))
+        assert sum(row["answer"] is not None for row in lines_of(out)) == 12
+        looked.clear()
+        write_lines(source, ({"prompt": f"late {n}" if n < 3 else f"new {n - 3}"} for n in range(1000)))
+        assert invoke(*arguments).exit_code == Exit.STOPPED
+        assert looked == []
