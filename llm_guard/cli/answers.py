@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, TextIO
 
@@ -103,12 +104,23 @@ class CsvWriter:
 
 
 def _json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
     try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()
     except UnicodeEncodeError:  # half of a pair of surrogates, as JSON may have them
-        return json.dumps(value)
+        return json.dumps(_finite(value))
+    except ValueError:  # the input may have NaN, which is no JSON
+        return _json(_finite(value))
     return text
+
+
+def _finite(value: Any) -> Any:
+    """With null for what is no number, or infinite."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object) -> object:

@@ -37,7 +37,27 @@ def _version() -> str:
         return "(not installed)"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """Click makes a 1 of Ctrl-C; here it has its own code, from the first option on."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **options)
+        except KeyboardInterrupt:
+            raise _interrupted() from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _interrupted() from None
+
+
+def _interrupted() -> Problem:
+    return Problem("interrupted", Exit.INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(_version(), prog_name="llm-guard")
 def group() -> None:
     """Carries many calls to an LLM API through cold starts, rate limits and overload."""
@@ -120,8 +140,4 @@ def _run(context: click.Context, /, **options: Any) -> None:
     llm-guard run articles.csv -o out.csv --format openai --model gpt-4o-mini \\
         --template "Summarise: {text}" --id-field id
     """
-    try:
-        code = run(Settings(**options))
-    except KeyboardInterrupt:  # of which click makes a 1
-        raise Problem("interrupted", Exit.INTERRUPTED) from None
-    context.exit(code)
+    context.exit(run(Settings(**options)))

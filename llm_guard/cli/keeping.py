@@ -86,5 +86,7 @@ def _other(path: Path, records: Records, own: str) -> Problem:
 
 
 def _place_of(out: str, journal: Path) -> str:
-    """The output as the journal sees it, so that both may move together."""
-    return os.path.relpath(os.path.realpath(out), os.path.dirname(os.path.realpath(journal)))
+    """The output as the journal sees it, so that both may move together. Bytes of a name that are not UTF-8 are
+    spelled out: the journal takes text alone."""
+    place = os.path.relpath(os.path.realpath(out), os.path.dirname(os.path.realpath(journal)))
+    return os.fsencode(place).decode("utf-8", "backslashreplace")

@@ -9,6 +9,8 @@ def main() -> None:
     """Runs the command line, which needs the libraries of the extra "cli"."""
     try:
         from llm_guard.cli.command import group
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise

@@ -63,6 +63,13 @@ class Output:
 
         self._guarded(commit)
 
+    def keep(self) -> str:
+        """What was written is nowhere else: it stays beside its place. Returns where it is."""
+        where = self.name if self._part is None else f"{self._part}"
+        self._guarded(self._stream.close)
+        self._part = None
+        return where
+
     def close(self) -> None:
         """Lets go; of a file that was not committed nothing stays."""
         try:

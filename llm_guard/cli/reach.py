@@ -13,6 +13,7 @@ from llm_guard import clock
 from llm_guard.cli.exits import Exit, Problem
 
 _EVERY: Final = 1.0  # seconds between two tries
+_LOOK: Final = 0.1  # seconds until it is seen that it was given up
 _TRY: Final = 5.0  # seconds that one may take
 
 
@@ -38,7 +39,9 @@ def reach(url: str, patience: float, say: Callable[[str], None], given_up: Calla
         if not waits:
             say(f"{parts.scheme}://{host}:{port} cannot be reached ({wrong}): trying for {patience:g} s")
             waits = True
-        time.sleep(min(_EVERY, left))
+        until = time.now() + min(_EVERY, left)
+        while not given_up() and (left := until - time.now()) > 0:
+            time.sleep(min(_LOOK, left))
 
 
 def _refusal(host: str, port: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from llm_guard.cli.exits import Exit, Problem, reason
 from llm_guard.cli.history import History
 from llm_guard.cli.items import checked
 from llm_guard.cli.keeping import journal
-from llm_guard.cli.outputs import STREAM, is_special
+from llm_guard.cli.outputs import PART, STREAM, is_special
 from llm_guard.cli.plot import check_plot, save_plot
 from llm_guard.cli.screen import screen
 from llm_guard.cli.settings import Settings
@@ -55,7 +56,7 @@ def _then(ended: Ended, is_kept: bool) -> str | None:
     if not is_kept:
         return None
     if ended.code == Exit.ANSWERED:
-        return "The journal stays: with it the same command makes the output anew without a call."
+        return "The journal stays: the same command makes the output anew, without a call."
     if ended.code == Exit.FAILED_ITEMS:
         return "The same command again asks only what has no answer yet."
     return "Nothing is lost: the same command goes on from here."
@@ -70,11 +71,28 @@ def _check_places(settings: Settings) -> None:
             raise Problem(f"{option} {path} is a folder, where a file belongs", Exit.FILES)
         if not is_special(Path(path)) and not Path(path).absolute().parent.is_dir():
             raise Problem(f"{option} {path} cannot be written: there is no folder {Path(path).parent}", Exit.FILES)
+    _check_apart(settings)
     if settings.plot is not None:
         try:
             check_plot(Path(settings.plot))
         except (ConfigError, ImportError) as error:
             raise click.UsageError(f"--plot: {error}.") from None
+
+
+def _check_apart(settings: Settings) -> None:
+    """No file is written over another one of the same run, whatever --force says."""
+    named = [("INPUT", settings.source), ("--out", settings.out), ("the journal", settings.journal_path()),
+             ("--plot", settings.plot)]
+    if settings.out not in (None, STREAM):
+        named.append(("what --out is called while it is written", f"{settings.out}{PART}"))
+    known: dict[str, str] = {}
+    for name, path in named:
+        if path is None or path == STREAM or is_special(Path(path)):
+            continue
+        place = os.path.realpath(path)
+        other = known.setdefault(place, name)
+        if other != name:
+            raise click.UsageError(f"{other} and {name} are the same file: {path}.")
 
 
 def _drawn(history: History, path: Path, title: str) -> bool:

@@ -17,6 +17,8 @@ from llm_guard.outcome import Kind
 
 #: So many requests, the first that end for good, all of them invalid: it is not the items that are wrong.
 ALL_OF: Final = 10
+#: Seconds.
+ONE: Final = 0.3
 _ADVICE: Final = {401: "is the key right?", 403: "is the key right, and may it use this model?",
                   404: "are --url, --model and --format right?", 405: "are --url and --format right?",
                   400: "are --model, --parameters and --format right?",
@@ -55,7 +57,8 @@ def all_invalid(error: Mapping[str, Any]) -> str:
 
 class Interrupts:
     """Within its block the first SIGINT or SIGTERM calls `stop`, and ends the input if it is being read; the second
-    calls `abandon`; a further one is a KeyboardInterrupt.
+    calls `abandon`; a further one is a KeyboardInterrupt. SIGTERM twice within `ONE` seconds is one: `timeout` sends it
+    to its child and once more to the group.
 
     `code` is the exit code that the first stands for; None: there was none.
     """
@@ -64,16 +67,21 @@ class Interrupts:
                  say: Callable[[str], None]) -> None:
         self._stop, self._abandon, self._under, self._say = stop, abandon, under, say
         self._twice = False
+        self._first = 0.0  # when it came
         self._before: dict[int, Any] = {}
         self.code: Exit | None = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = clock.current().now()
+        if self.code is Exit.TERMINATED and number == signal.SIGTERM and now - self._first < ONE:
+            return
         if self._twice:
             raise KeyboardInterrupt
         if self.code is not None:
             self._twice = True
             self._abandon()
             return
+        self._first = now
         self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
         self._stop()
         # Elsewhere: this thread may hold the lock of what says it.

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm_guard.cli.answers import error_of, output_row
 from llm_guard.cli.asking import Asked, InputGivenUp, Under, guarded, key
-from llm_guard.cli.exits import Exit
+from llm_guard.cli.exits import Exit, Problem
 from llm_guard.cli.inputs import Source
 from llm_guard.cli.items import Items, empty
 from llm_guard.cli.keeping import told
@@ -18,8 +18,9 @@ from llm_guard.cli.screen import Screen
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.stopping import AllInvalid, Interrupts, all_invalid
 from llm_guard.cli.target import Target
-from llm_guard.errors import Cancelled, Stopped
+from llm_guard.errors import Cancelled, JournalBusy, Stopped
 from llm_guard.mapping import iterator
+from llm_guard.mapping.journal.files import Vanished
 from llm_guard.mapping.journal.journal import Journal
 from llm_guard.mapping.mapping import map_with_backpressure
 from llm_guard.mapping.result import Result
@@ -45,7 +46,7 @@ class Work:
         self._settings, self._source, self._asked, self._items = settings, source, asked, items
         self._count, self._journal, self._screen = count, journal, screen
         self._ask = guarded(settings, asked)
-        self._failed = 0
+        self._failed = self._answered = 0
         self._next = 0  # the index after the last that was written
         self._invalid: Mapping[str, Any] = {}  # the last error of a request that was refused as wrong
 
@@ -64,11 +65,17 @@ class Work:
                         reach(self._asked.call.request("").url, settings.server_wait, self._screen.say,
                               lambda: interrupts.code is not None)
                         why = self._write(answers, under, output)
-                    ended = self._ended(under, interrupts, refused, why)
-                    answers.close()  # which lets go of the journal
-                    if ended.why and self._journal is not None and self._source.can_be_read_again:
-                        self._write_rest(output)
-                    output.commit()
+                        ended = self._ended(under, interrupts, refused, why)
+                        answers.close()  # which lets go of the journal
+                        if ended.why and self._journal is not None and self._source.can_be_read_again:
+                            self._write_rest(output)
+                        output.commit()
+                except KeyboardInterrupt:  # a third one
+                    raise self._unwritten(output, "interrupted", interrupts.code or Exit.INTERRUPTED) from None
+                except JournalBusy:  # what was cut off three times still holds it
+                    raise self._unwritten(output, ended.why, ended.code) from None
+                except Vanished as error:
+                    raise Problem(f"{error}. What was answered until then is in {output.keep()}", Exit.FILES) from None
                 finally:
                     drop()
                     output.close()
@@ -93,6 +100,7 @@ class Work:
                 output.write(output_row(under.of(result.index), result.value, error, self._with_id))
                 self._next = result.index + 1
                 self._failed += error is not None
+                self._answered += error is None
         except Stopped as stopped:
             return str(stopped)
         except (Cancelled, KeyboardInterrupt):
@@ -112,9 +120,18 @@ class Work:
             return Ended(Exit.STOPPED, all_invalid(self._invalid))
         return Ended(Exit.STOPPED, why or "stopped")
 
+    def _unwritten(self, output: Output, why: str, code: Exit) -> Problem:
+        rest = "" if self._journal is None else f"; {output.name} is as it was before: the same command makes it anew"
+        return Problem(f"{why}{rest}", code)
+
     def _write_rest(self, output: Output) -> None:
-        """What an earlier run answered beyond the place at which this one ended."""
+        """What an earlier run answered beyond the place at which this one ended. The input is read no further than to
+        the last of it: whoever interrupts does not want to wait for the rest of a long file."""
         assert self._journal is not None
+        with Journal.read(self._journal.path) as records:
+            left = records.counts.get(Kind.SUCCESS.value, 0) - self._answered
+        if left <= 0:
+            return
         kept = self._journal.open(self._ask, key)
         try:
             with self._source.rows() as rows:
@@ -124,6 +141,9 @@ class Work:
                     item = under.of(index)
                     if index >= self._next and found is not None:
                         output.write(output_row(item, found.value, None, self._with_id))
+                        left -= 1
+                        if not left:
+                            break
         finally:
             kept.close("closed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from io import StringIO
 from typing import Any
 
@@ -77,3 +78,16 @@ def test_rows_of_csv() -> None:
                         "input.tags": '["a"]', "answer": 'a "b",\nc', "input_tokens": "1", "output_tokens": "2"}
     assert failed == {**dict.fromkeys(answered, ""), "index": "4", "id": "id-4", "input.title": "T",
                       "input.tags": '["a"]', "error": "invalid", "status": "404", "code": "model_not_found"}
+
+
+def test_what_is_no_number_is_null_since_json_has_none() -> None:
+    stream = StringIO()
+    writer = JsonWriter(stream)
+    for kept in ({"x": math.nan, "y": [math.inf, 1.5, {"z": -math.inf}]}, {"x": [math.nan, "\ud800"]}):
+        writer.write({"index": 0, "input": kept})
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    assert [json.loads(line, parse_constant=refused)["input"] for line in stream.getvalue().splitlines()] == [
+        {"x": None, "y": [None, 1.5, {"z": None}]}, {"x": [None, "\ud800"]}]

@@ -14,6 +14,7 @@ from commands import calls_of, command, environment, invoke, lines_of, process, 
 
 from llm_guard.cli.exits import Exit
 from llm_guard.testing.cold_server import ColdServer, cold_server
+from llm_guard.testing.server import Scenario
 
 pytestmark = pytest.mark.real
 
@@ -190,3 +191,33 @@ def test_killed_at_any_moment_and_run_again_each_item_is_there_once(server: Cold
     assert last.exit_code == Exit.ANSWERED, last.output
     assert [(row["index"], row["answer"]) for row in lines_of(out)] == [(n, f"echo: {n}") for n in range(count)]
     assert calls_of(server) <= count + kills * (workers + 100)
+
+
+def test_a_journal_that_is_deleted_in_the_midst_is_told_with_where_the_answers_are(tmp_path: Path) -> None:
+    source, out = _prompts(tmp_path / "in.jsonl", *map(str, range(200))), tmp_path / "out.jsonl"
+    with cold_server(Scenario("slow", slots=4, median=0.05, sigma=0.0)) as server, \
+            subprocess.Popen(command("run", source, "-o", out, "--url", server.url, "--model", "m", "--workers", 4),
+                             env=environment(), stderr=subprocess.PIPE, text=True) as running:
+        while calls_of(server) < 20:
+            pass
+        Path(f"{out}.journal").unlink()
+        assert running.stderr is not None
+        said = running.stderr.read()
+        assert running.wait(30) == Exit.FILES, said
+    kept = f"{out}.part"
+    assert "was deleted, replaced or emptied" in said
+    assert f"What was answered until then is in {kept}" in said
+    assert _answers(Path(kept)) == [f"echo: {n}" for n in range(len(_answers(Path(kept))))]
+    assert 10 < len(_answers(Path(kept))) < 100
+    assert not out.exists()
+
+
+def test_a_name_that_is_not_utf8_is_as_good_as_another(server: ColdServer, tmp_path: Path) -> None:
+    source, out = _prompts(tmp_path / "in.jsonl", "a"), Path(f"{tmp_path}/\udcff.jsonl")
+    for _ in range(2):  # the second one knows its output again
+        ran = process("run", source, "-o", out, "--url", server.url, "--model", "m")
+        assert ran.returncode == Exit.ANSWERED, ran.stderr
+    assert _answers(out) == ["echo: a"]
+    source = source.rename(f"{tmp_path}/\udcfe.jsonl")
+    ran = process("run", source, "-o", out, "--url", server.url, "--model", "m")
+    assert ran.returncode == Exit.ANSWERED, ran.stderr

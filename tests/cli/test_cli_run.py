@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import invoke, lines_of, process, write_lines
 
+from llm_guard.cli.command import group
 from llm_guard.cli.exits import Exit
 from llm_guard.testing.cold_server import cold_server
 
@@ -189,3 +190,32 @@ def test_the_key_goes_to_the_server_and_nowhere_else(url: str, prompts: Path, tm
     assert ran.exit_code == Exit.ANSWERED
     assert "sk-do-not-tell" not in ran.output
     assert not [path for path in tmp_path.iterdir() if b"sk-do-not-tell" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    (["-o", "prompts.jsonl"], "INPUT and --out are the same file"),
+    (["-o", "./link.jsonl"], "INPUT and --out are the same file"),
+    (["-o", "out.jsonl", "--journal", "out.jsonl"], "--out and the journal are the same file"),
+    (["-o", "out.jsonl", "--journal", "out.jsonl.part"], "the journal and what --out is called while it is written"),
+    (["-o", "-", "--journal", "prompts.jsonl"], "INPUT and the journal are the same file"),
+    (["-o", "out.svg", "--plot", "out.svg"], "--out and --plot are the same file"),
+], ids=["input", "link", "journal", "part", "input as journal", "plot"])
+def test_no_file_of_a_run_is_written_over_another_one(prompts: Path, tmp_path: Path, options: list[str], says: str,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(prompts.parent)
+    Path("link.jsonl").symlink_to(prompts.name)
+    before = prompts.read_bytes()
+    ran = invoke("run", prompts.name, "--url", "http://127.0.0.1:1", "--model", "m", "--force", *options)
+    assert ran.exit_code == Exit.USAGE, ran.output
+    assert says in ran.stderr
+    assert prompts.read_bytes() == before
+    assert sorted(found.name for found in Path().iterdir()) == sorted([prompts.name, "link.jsonl"])
+
+
+def test_ctrl_c_has_its_code_while_options_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(group.commands["run"], "make_context", interrupted)
+    ran = invoke("run", "in.jsonl")
+    assert (ran.exit_code, ran.stderr) == (Exit.INTERRUPTED, "Error: interrupted\n")

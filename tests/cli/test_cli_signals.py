@@ -6,12 +6,16 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import calls_of, command, environment, invoke, lines_of, write_lines
 
 from llm_guard.cli.exits import Exit
+from llm_guard.cli.outputs import Output
+from llm_guard.mapping.journal.recording import Recording
 from llm_guard.testing.cold_server import cold_server
 from llm_guard.testing.server import Scenario
 from llm_guard.testing.server.settings import Quota
@@ -152,3 +156,102 @@ def test_a_stop_leaves_what_an_earlier_run_answered_further_on(tmp_path: Path) -
     assert [answered.get(90 + n) for n in range(10)] == [f"echo: late {n}" for n in range(10)]
     assert list(answered) == sorted(answered)
     assert len(answered) == 12
+
+
+def test_sigterm_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
+    with cold_server(SLOW) as server:
+        arguments = ["run", _prompts(tmp_path, 60), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
+                     "--workers", 4]
+
+        def act(running: subprocess.Popen[str]) -> None:
+            _wait_for(running, "first answer")
+            running.send_signal(signal.SIGTERM)
+            _wait_for(running, "what is in flight")
+            running.send_signal(signal.SIGTERM)
+
+        returned, said = _run(arguments, act)
+        assert returned == Exit.TERMINATED, said
+        assert "cut off" not in said
+        assert len(lines_of(tmp_path / "out.jsonl")) == calls_of(server)
+
+
+def test_again_and_again_it_ends_as_interrupted(tmp_path: Path) -> None:
+    with cold_server(NEVER) as server:
+        arguments = ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
+                     "--timeout", 500]
+
+        def act(running: subprocess.Popen[str]) -> None:
+            _wait_for(running, " to m")
+            while not calls_of(server):
+                pass
+            for _ in range(3):
+                running.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(0.01)
+
+        returned, said = _run(arguments, act)
+        assert returned in (Exit.INTERRUPTED, -signal.SIGINT), said
+        assert "uses this journal" not in said
+        assert "Traceback" not in said
+
+
+def test_one_that_comes_while_the_output_is_written_does_not_spoil_it(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = _prompts(tmp_path, 20), tmp_path / "out.jsonl"
+    commit = Output.commit
+
+    def committed(output: Output) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        commit(output)
+
+    monkeypatch.setattr(Output, "commit", committed)
+    with cold_server("E", speed=50) as server:
+        ran = invoke("run", source, "-o", out, "--url", server.url, "--model", "m")
+        assert ran.exit_code == Exit.ANSWERED, ran.stderr
+        assert len(lines_of(out)) == 20
+
+
+def test_a_third_one_leaves_the_output_as_it_was_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = _prompts(tmp_path, 20), tmp_path / "out.jsonl"
+
+    def committed(output: Output) -> None:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+
+    with cold_server("E", speed=50) as server:
+        arguments = ["run", source, "-o", out, "--url", server.url, "--model", "m"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Output, "commit", committed)
+            ran = invoke(*arguments)
+        assert ran.exit_code == Exit.INTERRUPTED, ran.stderr
+        assert f"interrupted; {out} is as it was before: the same command makes it anew" in ran.stderr
+        assert not out.exists()
+        calls = calls_of(server)
+        assert invoke(*arguments).exit_code == Exit.ANSWERED
+        assert (len(lines_of(out)), calls_of(server)) == (20, calls)
+
+
+def test_a_stop_reads_the_input_no_further_than_there_are_answers(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    looked: list[int] = []
+    look = Recording.look
+
+    def counted(recording: Recording[Any, Any], index: int, item: Any) -> Any:
+        looked.append(index)
+        return look(recording, index, item)
+
+    monkeypatch.setattr(Recording, "look", counted)
+    with cold_server(Scenario("quota", slots=8, median=0.02, sigma=0.0, quota=Quota(12))) as server:
+        arguments = ["run", source, "-o", out, "--url", server.url, "--model", "m", "--workers", 2]
+        write_lines(source, ({"prompt": f"late {n}"} for n in range(3)))
+        assert invoke(*arguments).exit_code == Exit.ANSWERED
+        write_lines(source, ({"prompt": f"{'late' if 90 <= n < 93 else 'new'} {n % 90}"} for n in range(1000)))
+        assert invoke(*arguments).exit_code == Exit.STOPPED
+        assert looked == list(range(93))
+        assert sum(row["answer"] is not None for row in lines_of(out)) == 12
+        looked.clear()
+        write_lines(source, ({"prompt": f"late {n}" if n < 3 else f"new {n - 3}"} for n in range(1000)))
+        assert invoke(*arguments).exit_code == Exit.STOPPED
+        assert looked == []

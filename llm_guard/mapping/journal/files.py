@@ -96,6 +96,19 @@ def opened(path: str) -> sqlite3.Connection:
     return connection
 
 
+class Vanished(JournalError):
+    """The file is not at its place any more: what was recorded there is gone."""
+
+
+def place_of(path: str) -> tuple[int, int] | None:
+    """What file stands at `path`; None where there is none, or an empty one, which no journal is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_size else None
+
+
 def check(connection: sqlite3.Connection, path: str) -> None:
     """Refuses a database that is none of ours."""
     tables, = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

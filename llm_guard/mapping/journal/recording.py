@@ -71,7 +71,7 @@ class Recording(Generic[T, R]):
         if self._key is None:
             known = _Known(no_key_needed(item), 0, None, None)
         else:
-            text = key_text(self._key(item))
+            text = self._key_text(self._key, index, item)
             mark = key_mark(text)
             known = _Known(mark, self._occurrence(mark), item_digest(item), text)
         row = self._find(index, known)
@@ -83,6 +83,16 @@ class Recording(Generic[T, R]):
             raise JournalError(f"is of another input: the item at index {index} is not the one that was recorded "
                                + (_OTHER_PLACE if self._key is None else _OTHER_KEY), path=self._path)
         return Result(index, item, self._value(row, index), None, row.attempts, row.seconds)
+
+    @staticmethod
+    def _key_text(key: Callable[[T], object], index: int, item: T) -> str:
+        try:
+            return key_text(key(item))
+        except Exception as error:
+            error.add_note(f"llm_guard: key could not tell the key of the item at index {index}")
+            if isinstance(error, StopIteration):  # raised by an iterator it would be its end, and all after it lost
+                raise RuntimeError("key raised StopIteration") from error
+            raise
 
     def look(self, index: int, item: T) -> Result[T, R] | None:
         """As `recall`, for one who only reads: the item is not going to be called."""

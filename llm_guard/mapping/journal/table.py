@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from llm_guard.mapping.journal.files import translated
+from llm_guard.mapping.journal.files import Vanished, place_of, translated
 
 _COLUMNS = "id, place, mark, nth, item, key, kind, error, attempts, seconds, form, value"
 _UPDATED = ("place", "item", "kind", "error", "attempts", "seconds", "form", "value")
@@ -27,6 +27,7 @@ class Table:
 
     def __init__(self, path: str, connection: sqlite3.Connection, lock: sqlite3.Connection, *, keyed: bool) -> None:
         self._path = path
+        self._place = place_of(path)
         self.connection = connection
         self.lock = lock
         begin, end = (_BY_KEY, _ON_CONFLICT) if keyed else (_BY_PLACE, "")
@@ -53,6 +54,9 @@ class Table:
             for statement, values in statements:
                 self.connection.execute(statement, values)
             self.connection.execute("COMMIT")
+        if place_of(self._path) != self._place:  # what was written is nowhere
+            raise Vanished("was deleted, replaced or emptied while it was in use: what was recorded there is gone, and "
+                           "nothing further is called", path=self._path)
 
     def close(self) -> None:
         """Lets go of the file, then of the lock. Again: no effect."""

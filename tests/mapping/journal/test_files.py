@@ -281,3 +281,29 @@ def test_no_lock_is_left_by_what_was_refused(path: Path) -> None:
     path.unlink()
     assert run(path) == [0, 2, 4]
     assert threading.active_count() <= before + 3
+
+
+def _delete(path: Path) -> None:
+    path.unlink()
+
+
+def _replace(path: Path) -> None:
+    run(path.with_name("other.db"))
+    path.with_name("other.db").replace(path)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("vanish", [_delete, _replace, _empty])
+def test_one_that_vanishes_in_the_midst_ends_the_run(vanish: Callable[[Path], None], path: Path) -> None:
+    yielded = []
+    with VirtualClock():
+        mapping = map_with_backpressure(ask, range(100), workers=2, buffer=2, journal=path)
+        yielded.append(next(mapping))
+        vanish(path)
+        with pytest.raises(JournalError, match=r"run\.db: was deleted, replaced or emptied"):
+            yielded.extend(mapping)
+    assert yielded == [2 * item for item in range(len(yielded))]
+    assert len(yielded) <= 10

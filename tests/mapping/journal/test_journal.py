@@ -418,3 +418,14 @@ def test_far_more_rows_than_are_read_at_once_in_another_order(path: Path, monkey
     connection.close()
     assert run(range(300), gaps) == [f"answer to {item}" for item in range(300)]
     assert called == [item for item in range(300) if item % 50 < 20 or item > 280]
+
+
+def test_a_key_that_raises_stopiteration_is_no_end_of_the_input(path: Path) -> None:
+    def key(item: int) -> int:
+        return item if item < 2 else next(iter(()))
+
+    mapping = map_with_backpressure(ask, range(5), journal=path, key=key)
+    assert [next(mapping), next(mapping)] == ["answer to 0", "answer to 1"]
+    with pytest.raises(RuntimeError, match="key raised StopIteration") as error:
+        next(mapping)
+    assert isinstance(error.value.__cause__, StopIteration)
