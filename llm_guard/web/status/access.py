@@ -30,10 +30,7 @@ class Access:
         if token is None and allowed is None:
             raise ConfigError("token", None, f"a text of at least {SHORTEST} characters, where allowed= is not given: "
                                              "the status page is never open to everybody")
-        if token is not None and (not isinstance(token, str) or len(token) < SHORTEST):
-            shown = f"a text of {len(token)} characters" if isinstance(token, str) else type(token).__name__
-            raise ConfigError("token", shown, f"a text of at least {SHORTEST} characters, such as "
-                                              "secrets.token_urlsafe() makes")
+        checked_token("token", token)
         if allowed is not None:
             checks.function("allowed", allowed, "a function from a request to whether its user may look")
         if secret is not None and (not isinstance(secret, str | bytes) or not secret):
@@ -95,6 +92,14 @@ class Access:
 
     def _sign(self, what: str, value: str) -> str:
         return hmac.digest(self._key, f"{what}\0{value}".encode(), "sha256").hex()
+
+
+def checked_token(name: str, token: object) -> str | None:
+    """The token, if it is one, or none; the ConfigError does not show it."""
+    if token is None or (isinstance(token, str) and len(token) >= SHORTEST):
+        return token
+    shown = f"a text of {len(token)} characters" if isinstance(token, str) else type(token).__name__
+    raise ConfigError(name, shown, f"a text of at least {SHORTEST} characters, such as secrets.token_urlsafe() makes")
 
 
 def same_origin(request: Request) -> bool:
