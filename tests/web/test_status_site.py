@@ -46,6 +46,26 @@ def answer(seconds: float = 1.0) -> str:
     return "answer"
 
 
+def test_a_limit_of_each_key_is_not_told_as_one_on_all(time: VirtualClock) -> None:
+    @bounded(2, per_key="user")
+    def each_has_two(user: str) -> str:
+        return answer()
+
+    @bounded(8, key="user", per_key=3)
+    def eight_and_each_has_three(user: str) -> str:
+        return answer()
+
+    mine = visitor()
+    tasks = [Task(lambda user=user: each_has_two(user)) for user in "abc" for _ in range(2)]  # type: ignore[misc]
+    time.sleep(0.5)
+    facts = facts_of(mine.status(), each_has_two)
+    assert (facts["in_flight"], facts["limit"], facts["share"]) == (6, None, 2)
+    facts = facts_of(mine.status(), eight_and_each_has_three)
+    assert (facts["in_flight"], facts["limit"], facts["share"]) == (0, 8, 3)
+    for task in tasks:
+        task.wait()
+
+
 def test_it_tells_how_each_function_stands(time: VirtualClock) -> None:
     @ramp_up(ceiling=50)
     @bounded(8)
