@@ -63,14 +63,16 @@ def _sentences() -> Iterator[tuple[str, str]]:
 
 def _pieces() -> list[tuple[str, str]]:
     """What stands between numbers and names in any line, where it is more than one word."""
-    found = {(place, piece.strip(" ,;:()")) for place, text in _sentences() for piece in re.split(r"%s|%d|\{state\}", text)}
+    found = {(place, piece.strip(" ,;:()")) for place, text in _sentences()
+             for piece in re.split(r"%s|%d|\{state\}", text)}
     return sorted((place, piece) for place, piece in found if " " in piece)
 
 
 def test_there_are_lines_to_look_for() -> None:
     found = {piece for _, piece in _pieces()}
     assert {"model is loading, next probe", "calls fail one after another", "and is dropped", "calls are refused by",
-            "telemetry raised", "steered to a measure of", "the measure is gone", "where one value is needed", "trials find out if it may close"} <= found
+            "telemetry raised", "steered to a measure of", "the measure is gone",
+            "the newest sample is", "trials find out if it may close"} <= found
     assert len(found) > 40
 
 
