@@ -289,6 +289,12 @@ def test_metrics_are_those_of_the_prometheus_client() -> None:
     assert b"python_info" in response.body
 
 
+def test_metrics_that_cannot_be_read_are_a_plain_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "secret"))
+    response = visitor().get("/metrics")
+    assert (response.status, response.body) == (500, b"the metrics cannot be read: ValueError\n")
+
+
 def test_metrics_can_be_switched_off_and_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visitor(metrics=False).get("/metrics").status == 404
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
