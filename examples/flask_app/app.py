@@ -1,6 +1,7 @@
 """A Flask app whose views ask an LLM: whole answers, streams, and a fair share of both for each user.
 
-LLM_URL says where the LLM is. With LLM_GUARD_DISABLED=1 these are the same views, unguarded.
+LLM_URL says where the LLM is. With STATUS_TOKEN there is a status page at /guard/. With LLM_GUARD_DISABLED=1 these are
+the same views, unguarded.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ URL = os.environ.get("LLM_URL", "http://127.0.0.1:8080")
 app = Flask(__name__)
 app.config["LLM_GUARD_DEADLINE"] = 20  # seconds that a request has
 app.config["LLM_GUARD_UPSTREAM_ERRORS"] = [requests.RequestException]
+app.config["LLM_GUARD_STATUS_TOKEN"] = os.environ.get("STATUS_TOKEN")  # 16 characters at least: /guard/ is there
 Guard(app)
 
 session = Session()

@@ -87,6 +87,11 @@ class Bounded(Policy):
         door.changed(self._total)
 
     @property
+    def for_all(self) -> bool:
+        """Whether `n` is a limit on all calls together; else it is one of each key alone."""
+        return self._total is not None or not isinstance(self._gate, Keyed)
+
+    @property
     def per_key(self) -> int | None:
         """The limit of each key beside that on all, where there is one; may be set at any time too."""
         return None if self._total is None else self._limit

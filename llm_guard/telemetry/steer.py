@@ -158,7 +158,7 @@ class Steer:
             return job.result()
         except NoMeasure:
             raise
-        except Exception as error:  # its text may quote a secret
+        except BaseException as error:  # also SystemExit, which is the source's; its text may quote a secret
             raise NoMeasure(f"the source raised {type(error).__name__}") from None
 
     def _forget_read(self) -> None:

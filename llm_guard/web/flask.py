@@ -13,6 +13,8 @@ from llm_guard.web.problem import Problem, problem_of
 from llm_guard.web.request import Body, RequestCall, deadline_of, request_deadline
 from llm_guard.web.settings import Settings
 from llm_guard.web.sse import event
+from llm_guard.web.status import Site
+from llm_guard.web.status.flask import blueprint
 
 try:
     from flask import Flask, Response, current_app, request
@@ -32,7 +34,8 @@ class Guard:
 
     A request has a deadline, which all that is guarded beneath keeps; a `Rejected` that reaches the app is answered
     with 503 and Retry-After, a `CallTimeout` with 504, as problem details or HTML. The app's own error handlers go
-    first. Settings: `app.config["LLM_GUARD_DEADLINE"]` and so on, see `llm_guard.web.settings`.
+    first. Settings: `app.config["LLM_GUARD_DEADLINE"]` and so on, see `llm_guard.web.settings`. The status page is at
+    `/guard/` where LLM_GUARD_STATUS_TOKEN or LLM_GUARD_STATUS_ALLOWED says who may see it.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
@@ -51,6 +54,10 @@ class Guard:
         for error in (Rejected, CallTimeout, *chosen.upstream_errors):
             if error not in known:
                 app.register_error_handler(error, _answer)
+        if chosen.has_status:
+            app.register_blueprint(blueprint(Site(
+                chosen.status_token, allowed=chosen.status_allowed, secret=app.secret_key or None,
+                actions=chosen.status_actions)))
 
 
 def server_sent_events(stream: Iterable[Any], *, encode: Callable[[Any], str | bytes] = sse.encoded) -> Response:

@@ -19,6 +19,8 @@ from llm_guard.web.settings import Settings
 
 #: What the type of each problem begins with.
 TYPES = "urn:llm-guard:"
+#: The most seconds that HTTP's caches and clients count to (RFC 9111, section 1.2.2).
+LONGEST_WAIT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _timed_out() -> Problem:
 
 def _whole(seconds: float | None, settings: Settings) -> int:
     known = seconds is not None and math.isfinite(seconds)
-    return max(1, math.ceil(seconds if known and seconds is not None else settings.retry_after))
+    return max(1, math.ceil(min(seconds if known and seconds is not None else settings.retry_after, LONGEST_WAIT)))
 
 
 def _again(after: int) -> str:

@@ -12,6 +12,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from llm_guard import bounded, ramp_up, retry
 from llm_guard.telemetry.prometheus import Prometheus
+from llm_guard.web.status import Site, mounted
+
+TOKEN = "a token of more than sixteen characters"
 
 
 @ramp_up
@@ -25,7 +28,7 @@ def ask() -> str:
 Prometheus().watch(ask)
 
 
-def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def views(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/metrics":
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -34,3 +37,6 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         body = ask().encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
+
+
+app = mounted(views, Site(TOKEN))

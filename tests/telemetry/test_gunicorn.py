@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).parent
 CLIENTS = 8
+BEARER = {"Authorization": "Bearer a token of more than sixteen characters"}
 
 
 @pytest.fixture
@@ -71,9 +72,9 @@ class Load:
             assert not thread.is_alive(), "a request hangs"
 
 
-def scrape(url: str) -> dict[tuple[str, str], float]:
+def scrape(url: str, path: str = "/metrics") -> dict[tuple[str, str], float]:
     """The values of `ask`, by name and the second label."""
-    text = requests.get(f"{url}/metrics", timeout=20).text
+    text = requests.get(f"{url}{path}", headers=BEARER, timeout=20).text
     return {(sample.name.removeprefix("llm_guard_"), sample.labels.get("outcome") or sample.labels.get("kind", "")):
             sample.value for family in text_string_to_metric_families(text) for sample in family.samples
             if sample.labels.get("function") == "ask"}
@@ -97,6 +98,7 @@ def test_a_worker_killed_under_load_leaves_the_metrics_right(url: str) -> None:
         sleep(0.05)
     load.stop()
     found = scrape(url)
+    assert scrape(url, "/guard/metrics") == found  # the status page's own are those of all processes too
     calls = found["calls_total", "success"]
     assert killed not in load.answers[-20:]
     assert len(before) == 3

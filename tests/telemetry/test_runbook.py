@@ -21,7 +21,7 @@ RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 #: Modules whose every sentence is a part of some line, and the functions of others of which that is true.
 WORDS = {"state/pace_words.py": None, "telemetry/logging.py": None, "telemetry/rarely.py": None,
          "state/pace_story.py": {"_line", "_reason"}, "policies/breaker.py": {"_why"},
-         "policies/ramp_up.py": {"_of_keys"}}
+         "policies/ramp_up.py": {"_of_keys"}, "telemetry/steer.py": {"_held", "_loop"}, "telemetry/steering.py": None}
 LOGGED = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
@@ -52,21 +52,27 @@ def _sentences() -> Iterator[tuple[str, str]]:
             for part in parts:
                 yield from ((place, text) for text in _texts(part))
         for node in ast.walk(tree):
-            if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOGGED
-                    and ast.unparse(node.func.value) in ("_log", "log", "logger", "events", "logging")):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            where, _, what = called.rpartition(".")
+            if called in ("self._log", "NoMeasure") or (
+                    what in LOGGED and where in ("_log", "log", "logger", "events", "logging")):
                 yield from ((place, text) for text in _texts(node))
 
 
 def _pieces() -> list[tuple[str, str]]:
     """What stands between numbers and names in any line, where it is more than one word."""
-    found = {(place, piece.strip(" ,;:()")) for place, text in _sentences() for piece in re.split(r"%s|%d", text)}
+    found = {(place, piece.strip(" ,;:()")) for place, text in _sentences()
+             for piece in re.split(r"%s|%d|\{state\}", text)}
     return sorted((place, piece) for place, piece in found if " " in piece)
 
 
 def test_there_are_lines_to_look_for() -> None:
     found = {piece for _, piece in _pieces()}
     assert {"model is loading, next probe", "calls fail one after another", "and is dropped", "calls are refused by",
-            "telemetry raised", "trials find out if it may close"} <= found
+            "telemetry raised", "steered to a measure of", "the measure is gone",
+            "the newest sample is", "trials find out if it may close"} <= found
     assert len(found) > 40
 
 

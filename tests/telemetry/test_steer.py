@@ -51,7 +51,7 @@ class Reads:
 
     def __call__(self) -> Any:
         self.count += 1
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer() if callable(self.answer) else self.answer
 
@@ -100,9 +100,10 @@ def test_what_it_lowers_is_the_rate_of_the_calls() -> None:
 
 
 @pytest.mark.parametrize("wrong", [
-    NoMeasure("HTTP 503"), OSError("secret"), None, float("nan"), 0.0, -1.0, float("inf"), "2", True, (2.0, 0.0),
-    (2.0, "now"), (None, 5)],
-    ids=["NoMeasure", "OSError", "None", "nan", "0", "negative", "inf", "text", "bool", "old", "no time", "no value"])
+    NoMeasure("HTTP 503"), OSError("secret"), SystemExit("secret"), KeyboardInterrupt("secret"), None, float("nan"),
+    0.0, -1.0, float("inf"), "2", True, (2.0, 0.0), (2.0, "now"), (None, 5)],
+    ids=["NoMeasure", "OSError", "SystemExit", "KeyboardInterrupt", "None", "nan",
+         "0", "negative", "inf", "text", "bool", "old", "no time", "no value"])
 def test_a_source_without_a_measure_holds_the_ceiling_and_stops_no_call(wrong: Any,
                                                                        caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="llm_guard")

@@ -81,6 +81,8 @@ def upstream(status: int, body: str = "{}", **headers: str) -> requests.HTTPErro
     (Saturated(SECRET, policy="ramp_up", retry_after=0.0), 503, "saturated", "1"),
     (Saturated(SECRET, policy="ramp_up", retry_after=float("inf")), 503, "saturated", "5"),
     (Rejected(SECRET, policy="other", retry_after=30), 503, "rejected", "30"),
+    (Rejected(SECRET, policy="other", retry_after=1e308), 503, "rejected", "2147483647"),
+    (Rejected(SECRET, policy="other", retry_after=-5.0), 503, "rejected", "1"),
     (QuotaExhausted(SECRET, policy="ramp_up", retry_after=3600), 503, "quota-exhausted", "3600"),
     (CallTimeout(SECRET, seconds=3.0), 504, "timeout", None),
 ], ids=lambda value: value if isinstance(value, str) else "")

@@ -250,3 +250,18 @@ def test_a_wrong_method_is_told(method: str, path: str) -> None:
                                   "/status.js/"])
 def test_nothing_else_is_served(path: str) -> None:
     assert signed_in().get(path).status == 404
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", f" {TOKEN}"], ids=["line end", "space"])
+def test_a_token_that_nobody_could_send_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="without spaces or line ends around it") as refused:
+        Site(token)
+    assert TOKEN not in str(refused.value)
+
+
+def test_a_bearer_in_utf_8_is_understood_as_servers_hand_it_on() -> None:
+    token = "ключ от квартиры, где"
+    visitor = Visitor(Site(token))
+    sent = f"Bearer {token}".encode().decode("latin-1")
+    assert visitor.get("/status.json", authorization=sent).status == 200
+    assert visitor.get("/status.json", authorization=f"{sent}?").status == 401

@@ -36,7 +36,9 @@ def wsgi_client(application: Any) -> Client:
     """Asks a WSGI application, and keeps its cookies."""
     cookies: dict[str, str] = {}
 
-    def ask(method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+    def ask(method: str, path: str, body: bytes = b"", *, environ: Any = (), leave_out_length: bool = False,
+            **headers: str) -> Answer:
+        more = dict(environ)
         path, _, query = path.partition("?")
         environ = {"REQUEST_METHOD": method, "SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": query,
                    "CONTENT_LENGTH": str(len(body)), "SERVER_NAME": "localhost", "SERVER_PORT": "80",
@@ -44,7 +46,9 @@ def wsgi_client(application: Any) -> Client:
                    "wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "SERVER_PROTOCOL": "HTTP/1.1",
                    "CONTENT_TYPE": "application/x-www-form-urlencoded" if b"=" in body else "application/json",
                    "HTTP_COOKIE": "; ".join(f"{name}={value}" for name, value in cookies.items()),
-                   **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}}
+                   **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}, **more}
+        if leave_out_length:
+            del environ["CONTENT_LENGTH"]
         started: list[Any] = []
         found = application(environ, lambda status, headers, error=None: started.append((status, headers)))
         whole = b"".join(found)
@@ -66,15 +70,20 @@ def plain(site: Site) -> Client:
     return wsgi_client(mounted(application, site))
 
 
-def under_flask(site: Site) -> Client:
+def under_flask(site: Site, *, reads_forms: bool = True) -> Client:
     flask = pytest.importorskip("flask")
     from llm_guard.web.status.flask import blueprint
 
     app = flask.Flask("shop")
     app.register_blueprint(blueprint(site))
     app.add_url_rule("/", view_func=lambda: "the application")
-    app.before_request(lambda: flask.request.form.get("csrf") and None)  # as extensions do
+    if reads_forms:
+        app.before_request(lambda: flask.request.form.get("csrf") and None)  # as extensions do
     return wsgi_client(app)
+
+
+def under_plain_flask(site: Site) -> Client:
+    return under_flask(site, reads_forms=False)
 
 
 def under_django(site: Site) -> Client:
@@ -104,7 +113,8 @@ def under_django(site: Site) -> Client:
     return ask
 
 
-@pytest.fixture(params=[plain, under_flask, under_django], ids=["wsgi", "flask", "django"])
+@pytest.fixture(params=[plain, under_flask, under_plain_flask, under_django],
+                ids=["wsgi", "flask", "flask, unread", "django"])
 def mount(request: pytest.FixtureRequest) -> Iterator[Callable[[Site], Client]]:
     yield request.param
     sys.modules.pop("status_urls", None)
@@ -153,6 +163,32 @@ def test_a_bearer_is_heard_and_a_query_is_not(mount: Callable[[Site], Client]) -
 
 def test_a_long_body_is_refused(mount: Callable[[Site], Client]) -> None:
     assert mount(Site(TOKEN))("POST", "/guard/sign-in", b"token=" + b"x" * LONGEST, **ORIGIN).status == 413
+
+
+class Endless(io.BytesIO):
+    """A body in chunks that never ends; it gives up after a megabyte."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.taken > 1_000_000:
+            raise AssertionError("it reads on and on")
+        size = 1_000_001 if size is None or size < 0 else size
+        self.taken += size
+        return b"x" * size
+
+
+@pytest.mark.parametrize("length", [None, "10000000"], ids=["in chunks", "told"])
+def test_of_a_stranger_s_body_little_is_read(mount: Callable[[Site], Client], length: str | None) -> None:
+    body = Endless()
+    more: dict[str, Any] = {"wsgi.input": body, "wsgi.input_terminated": True}
+    told = {} if length is None else {"CONTENT_LENGTH": length}
+    if mount is under_flask:
+        pytest.skip("what reads the form before is not this page")
+    client = mount(Site(TOKEN))
+    answer = client("POST", "/guard/sign-in", environ=more | told, leave_out_length=length is None, **ORIGIN)
+    assert answer.status in (401, 413)
+    assert body.taken <= 64 * LONGEST
 
 
 def test_without_its_slash_it_leads_to_the_page(mount: Callable[[Site], Client]) -> None:

@@ -480,3 +480,33 @@ def test_a_card_comes_and_goes_with_its_function(page: Page) -> None:
     assert page.soon(lambda: "short_lived" in page.run(cards))
     del ask
     assert page.soon(lambda: "short_lived" not in page.run(cards))
+
+
+#: Connections that are kept alive, each with its process: another one is opened only while those before are busy.
+PINNED = """
+const done = arguments[arguments.length - 1];
+const reply = (process, found, status = 200) => new Response(JSON.stringify({process, ...found}), {status});
+let busy = 0;
+window.fetch = async (what) => {
+  const process = [7, 8, 9][Math.min(busy, 2)];
+  busy += 1;
+  await new Promise((soon) => setTimeout(soon, 10));
+  busy -= 1;
+  return what === "act" ? reply(process, {}, process === 9 ? 200 : 409) : reply(process, {bin: 1});
+};
+const meta = document.head.appendChild(document.createElement("meta"));
+[meta.name, meta.content] = ["form-key", "key"];
+import(arguments[0] + "processes.js").then(async ({Processes}) => {
+  const processes = new Processes();
+  await processes.poll();
+  processes.choose(9);
+  const status = await processes.poll();
+  done([status && status.process, [...processes.seen.keys()].sort(), await processes.press("pause", "ask", 60)]);
+}).catch((error) => done(String(error)));
+"""
+
+
+def test_a_process_is_reached_though_connections_stay_with_theirs(browser: Any, address: str) -> None:
+    browser.get(f"{address}status.css")
+    browser.set_script_timeout(LONG)
+    assert browser.execute_async_script(PINNED, address) == [9, [7, 8, 9], ""]

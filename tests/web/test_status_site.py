@@ -46,6 +46,26 @@ def answer(seconds: float = 1.0) -> str:
     return "answer"
 
 
+def test_a_limit_of_each_key_is_not_told_as_one_on_all(time: VirtualClock) -> None:
+    @bounded(2, per_key="user")
+    def each_has_two(user: str) -> str:
+        return answer()
+
+    @bounded(8, key="user", per_key=3)
+    def eight_and_each_has_three(user: str) -> str:
+        return answer()
+
+    mine = visitor()
+    tasks = [Task(lambda user=user: each_has_two(user)) for user in "abc" for _ in range(2)]  # type: ignore[misc]
+    time.sleep(0.5)
+    facts = facts_of(mine.status(), each_has_two)
+    assert (facts["in_flight"], facts["limit"], facts["share"]) == (6, None, 2)
+    facts = facts_of(mine.status(), eight_and_each_has_three)
+    assert (facts["in_flight"], facts["limit"], facts["share"]) == (0, 8, 3)
+    for task in tasks:
+        task.wait()
+
+
 def test_it_tells_how_each_function_stands(time: VirtualClock) -> None:
     @ramp_up(ceiling=50)
     @bounded(8)
@@ -267,6 +287,12 @@ def test_metrics_are_those_of_the_prometheus_client() -> None:
     assert response.status == 200
     assert (header(response, "Content-Type") or "").startswith("text/plain; version=")
     assert b"python_info" in response.body
+
+
+def test_metrics_that_cannot_be_read_are_a_plain_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "secret"))
+    response = visitor().get("/metrics")
+    assert (response.status, response.body) == (500, b"the metrics cannot be read: ValueError\n")
 
 
 def test_metrics_can_be_switched_off_and_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,4 +9,5 @@ WSGI_APPLICATION = "site_with_llm.wsgi.application"
 USE_TZ = True
 INSTALLED_APPS = ["llm_guard.web.django"]
 MIDDLEWARE = ["llm_guard.web.django.middleware.GuardMiddleware", "django.middleware.common.CommonMiddleware"]
-LLM_GUARD = {"DEADLINE": 20, "UPSTREAM_ERRORS": ["requests.RequestException"]}
+LLM_GUARD = {"DEADLINE": 20, "UPSTREAM_ERRORS": ["requests.RequestException"],
+             "STATUS_TOKEN": os.environ.get("STATUS_TOKEN")}  # 16 characters at least: /guard/ is there

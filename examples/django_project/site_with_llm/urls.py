@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
-from django.urls import path
+from django.urls import include, path
 from django.views import View
 
 from llm_guard.web.django import request_deadline, server_sent_events
@@ -24,4 +24,5 @@ def user(request: HttpRequest) -> str:
     return request.headers.get("X-User", request.META["REMOTE_ADDR"])
 
 
-urlpatterns = [path("ask", whole), path("stream", Stream.as_view())]
+urlpatterns = [path("ask", whole), path("stream", Stream.as_view()),
+               path("guard/", include("llm_guard.web.django.status"))]

@@ -30,10 +30,7 @@ class Access:
         if token is None and allowed is None:
             raise ConfigError("token", None, f"a text of at least {SHORTEST} characters, where allowed= is not given: "
                                              "the status page is never open to everybody")
-        if token is not None and (not isinstance(token, str) or len(token) < SHORTEST):
-            shown = f"a text of {len(token)} characters" if isinstance(token, str) else type(token).__name__
-            raise ConfigError("token", shown, f"a text of at least {SHORTEST} characters, such as "
-                                              "secrets.token_urlsafe() makes")
+        checked_token("token", token)
         if allowed is not None:
             checks.function("allowed", allowed, "a function from a request to whether its user may look")
         if secret is not None and (not isinstance(secret, str | bytes) or not secret):
@@ -52,7 +49,7 @@ class Access:
     def way_in(self, request: Request) -> str | None:
         """How this visitor gets in: "bearer", "cookie" or "login". None: not at all."""
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.fits(given.strip()):
+        if scheme.lower() == "bearer" and self.fits(_as_sent(given.strip())):
             return "bearer"
         if self._token is not None and self._is_session(request.cookie(SESSION)):
             return "cookie"
@@ -97,6 +94,15 @@ class Access:
         return hmac.digest(self._key, f"{what}\0{value}".encode(), "sha256").hex()
 
 
+def checked_token(name: str, token: object) -> str | None:
+    """The token, if it is one, or none; the ConfigError does not show it."""
+    if token is None or (isinstance(token, str) and len(token) >= SHORTEST and token == token.strip()):
+        return token
+    shown = f"a text of {len(token)} characters" if isinstance(token, str) else type(token).__name__
+    raise ConfigError(name, shown, f"a text of at least {SHORTEST} characters, without spaces or line ends around it, "
+                                   "such as secrets.token_urlsafe() makes")
+
+
 def same_origin(request: Request) -> bool:
     """By what browsers tell, and only they: where neither is there it is not."""
     site = request.headers.get("sec-fetch-site")
@@ -104,6 +110,14 @@ def same_origin(request: Request) -> bool:
         return site == "same-origin"
     origin = urlsplit(request.headers.get("origin", ""))
     return bool(origin.netloc) and origin.netloc.lower() == request.host.lower()
+
+
+def _as_sent(header: str) -> str:
+    """Servers read headers as Latin-1; programs send UTF-8."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _digest(token: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from llm_guard.web.status.message import Request
+from llm_guard.web.status.message import LONGEST, Request
 from llm_guard.web.status.site import Site
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ def urls(site: Site) -> list[URLPattern]:
         raise ModuleNotFoundError("this needs Django: pip install 'llm-guard-flow[django]'") from missing
 
     def read(request: HttpRequest) -> bytes:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isascii() and length.isdigit() and int(length[:18]) > LONGEST:
+            return bytes(LONGEST + 1)
         try:
             return request.body
         except RawPostDataException:  # somebody read the form before

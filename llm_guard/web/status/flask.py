@@ -34,10 +34,9 @@ def blueprint(site: Site, *, name: str = "llm_guard_status", url_prefix: str = "
     def status(rest: str | None) -> FlaskResponse:
         path = "" if rest is None else f"/{rest}"
         root = quote(request.script_root + request.path.removesuffix(path))
-        too_long = (request.content_length or 0) > LONGEST
-        body = bytes(LONGEST + 1) if too_long else request.get_data()
-        if not body and request.form:  # somebody read the form before
-            body = urlencode(request.form.to_dict()).encode()
+        body = request.stream.read(LONGEST + 1)  # not all of it: a body in chunks may have no end
+        if not body:  # somebody read it before
+            body = request.get_data() or urlencode(request.form.to_dict()).encode()
         asked = request_of(request.environ, root=root, path=path, body=body, native=request._get_current_object())  # type: ignore[attr-defined]
         answer = site.respond(asked)
         response = make_response(answer.body, answer.status)

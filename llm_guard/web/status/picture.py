@@ -54,8 +54,10 @@ def _standing(member: Member) -> dict[str, Any]:
     worst = max(breakers, key=lambda circuit: ("closed", "half_open", "open").index(circuit.state), default=None)
     found["breaker"] = None if worst is None else {"state": worst.state, "open_in": _finite(worst.open_in),
                                                    "failure_rate": round(worst.failure_rate, 3)}
-    limits = [policy.n for policy in member.guards if isinstance(policy, Bounded)]
-    found["limit"] = min(limits, default=None)
+    limits = [policy for policy in member.guards if isinstance(policy, Bounded)]
+    found["limit"] = min((policy.n for policy in limits if policy.for_all), default=None)
+    shares = [policy.per_key if policy.for_all else policy.n for policy in limits]
+    found["share"] = min((share for share in shares if share is not None), default=None)
     found["still_running"] = sum(policy.statistics().still_running for policy in member.guards
                                  if isinstance(policy, Timeout))
     return found

@@ -147,6 +147,8 @@ class Site:
             body, kind = exposition(request.headers.get("accept", ""))
         except ModuleNotFoundError as missing:
             return _text(501, str(missing))
+        except Exception as error:  # of a collector of whoever's, or of the files of several processes
+            return _text(500, f"the metrics cannot be read: {type(error).__name__}")
         return _answer(200, kind, body)
 
     def _is_ready(self) -> bool:

@@ -149,7 +149,8 @@ export class Card {
   #fill(facts) {
     const {pace, latency} = facts;
     put(this.figures.rate, `${number(facts.rate)}/s`);
-    put(this.figures.in_flight, facts.limit === null ? number(facts.in_flight) : `${number(facts.in_flight)} of ${number(facts.limit)}`);
+    put(this.figures.in_flight, number(facts.in_flight) + (facts.limit === null ? "" : ` of ${number(facts.limit)}`)
+      + (facts.share === null ? "" : `, ${number(facts.share)} a key`));
     put(this.figures.waiting, number(facts.waiting));
     put(this.figures.allowed, pace ? allowed(pace) : "–");
     for (const share of SHARES) put(this.latencies[share], latency ? `${number(latency[share])} s` : "–");

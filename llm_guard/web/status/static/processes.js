@@ -1,5 +1,6 @@
 // Asks for the figures. Where several processes answer at one address, each answer is that of one of them: they are kept
-// apart, and the one that is shown is asked for again until it answers.
+// apart, and the one that is shown is asked for again until it answers. A connection that is kept alive stays with its
+// process, so others are reached only while that one is busy: hence several requests at once.
 
 const AGAIN = 5;
 const FORGOTTEN = 60000;
@@ -14,19 +15,23 @@ export class Processes {
 
   // Its latest status, or null where others answered instead.
   async poll() {
-    for (let tries = 0; tries < AGAIN; tries += 1) {
-      const status = await this.#ask();
-      this.seen.set(status.process, {status, at: Date.now()});
-      this.#forget();
-      if (!this.seen.has(this.shown)) this.shown = status.process;
-      if (status.process === this.shown) return status;
-    }
-    return null;
+    const first = await this.#ask();
+    this.#keep(first);
+    if (first.process === this.shown) return first;
+    const others = await Promise.all(Array.from({length: AGAIN}, () => this.#ask()));
+    for (const status of others) this.#keep(status);
+    return others.findLast((status) => status.process === this.shown) ?? null;
+  }
+
+  #keep(status) {
+    this.seen.set(status.process, {status, at: Date.now()});
+    this.#forget();
+    if (!this.seen.has(this.shown)) this.shown = status.process;
   }
 
   async #ask() {
-    const last = this.seen.get(this.shown);
-    const query = last ? `?process=${this.shown}&since=${last.status.bin}` : "";
+    const last = this.seen.get(this.shown)?.status;
+    const query = last ? `?process=${this.shown}&since=${last.bin}` : "";
     return read(await fetch(`status.json${query}`, {cache: "no-store", credentials: "same-origin"}));
   }
 
@@ -38,7 +43,7 @@ export class Processes {
 
   choose(process) {
     this.shown = process;
-    this.seen.delete(process); // all of its curves are wanted
+    this.seen.set(process, {status: null, at: Date.now()}); // all of its curves are wanted
   }
 
   // Presses a button of the process shown; returns what went wrong, or "".
@@ -46,6 +51,7 @@ export class Processes {
     const body = JSON.stringify({action, function: name, process: this.shown, seconds});
     const key = document.querySelector("meta[name=form-key]").content;
     for (let tries = 0; tries < 6 * AGAIN; tries += 1) {
+      for (let busy = tries % AGAIN; busy > 0; busy -= 1) this.#ask().catch(() => null);
       let answer;
       try {
         answer = await fetch("act", {method: "POST", body, credentials: "same-origin",
