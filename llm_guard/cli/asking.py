@@ -47,7 +47,7 @@ def guarded(settings: Settings, asked: Target) -> Guarded[[Prompt], dict[str, An
 
 
 def usable(call: Guarded[[Prompt], dict[str, Any]]) -> Callable[[Asked], dict[str, Any]]:
-    """The function that is mapped. A line without a prompt is no call: it waits at no door, and counts as none."""
+    """The function that is mapped. A line without a prompt passes no guard: it waits at no door."""
     def ask(prompt: Asked) -> dict[str, Any]:
         if isinstance(prompt, Unusable):
             raise UnusableLine(prompt.problem)
