@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -14,7 +14,6 @@ from llm_guard.cli.items import Item
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.target import Target
 from llm_guard.llm.ready import Prompt
-from llm_guard.outcome import Kind
 from llm_guard.policies.bounded import bounded
 from llm_guard.policies.ramp_up import ramp_up
 from llm_guard.policies.retry import retry
@@ -33,21 +32,29 @@ class Unusable:
 Asked = Prompt | Unusable
 
 
-def guarded(settings: Settings, asked: Target) -> Guarded[[Asked], dict[str, Any]]:
-    """The function that is mapped: its answers are plain JSON."""
+def guarded(settings: Settings, asked: Target) -> Guarded[[Prompt], dict[str, Any]]:
+    """The call under all guards: its answers are plain JSON."""
     call = asked.call
 
-    def ask(prompt: Asked) -> dict[str, Any]:
-        if isinstance(prompt, Unusable):
-            raise UnusableLine(prompt.problem)
+    def ask(prompt: Prompt) -> dict[str, Any]:
         return recorded(call(prompt))
 
     ask.__qualname__ = asked.model  # as it is called in the log
     guards = stack(ramp_up(ceiling=settings.ceiling), bounded(settings.workers),
                    retry(attempts=settings.attempts, max_refusal_wait=settings.max_refusal_wait),
-                   timeout(settings.timeout),
-                   classify=lambda end: Kind.IGNORED if isinstance(end, UnusableLine) else None)
+                   timeout(settings.timeout))
     return guards(ask)
+
+
+def usable(call: Guarded[[Prompt], dict[str, Any]]) -> Callable[[Asked], dict[str, Any]]:
+    """The function that is mapped. A line without a prompt passes no guard: it waits at no door."""
+    def ask(prompt: Asked) -> dict[str, Any]:
+        if isinstance(prompt, Unusable):
+            raise UnusableLine(prompt.problem)
+        return call(prompt)
+
+    ask.__qualname__ = call.__qualname__
+    return ask
 
 
 def key(prompt: Asked) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_guard.cli.answers import error_of, output_row
-from llm_guard.cli.asking import Asked, InputGivenUp, Under, guarded, key
+from llm_guard.cli.asking import Asked, InputGivenUp, Under, guarded, key, usable
 from llm_guard.cli.exits import Exit, Problem
 from llm_guard.cli.inputs import Source
 from llm_guard.cli.items import Items, empty
@@ -45,7 +45,8 @@ class Work:
                  journal: Journal | None, screen: Screen) -> None:
         self._settings, self._source, self._asked, self._items = settings, source, asked, items
         self._count, self._journal, self._screen = count, journal, screen
-        self._ask = guarded(settings, asked)
+        self._call = guarded(settings, asked)
+        self._ask = usable(self._call)
         self._failed = self._answered = 0
         self._next = 0  # the index after the last that was written
         self._invalid: Mapping[str, Any] = {}  # the last error of a request that was refused as wrong
@@ -57,7 +58,7 @@ class Work:
             under = Under(self._items.of(rows))
             with told(), self._mapping(under) as answers:
                 refused = AllInvalid(answers.stop)
-                drop = self._ask.on_event(refused)
+                drop = self._call.on_event(refused)
                 output = Output(settings.out or "", settings.writer(),
                                 None if self._journal is None else self._journal.path)
                 try:

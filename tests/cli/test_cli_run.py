@@ -219,3 +219,15 @@ def test_ctrl_c_has_its_code_while_options_are_read_too(monkeypatch: pytest.Monk
     monkeypatch.setattr(group.commands["run"], "make_context", interrupted)
     ran = invoke("run", "in.jsonl")
     assert (ran.exit_code, ran.stderr) == (Exit.INTERRUPTED, "Error: interrupted\n")
+
+
+def test_a_line_that_cannot_be_used_waits_at_no_door(url: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "a"}\n' + "no JSON\n" * 300)
+    ran = invoke("run", source, "-o", tmp_path / "out.jsonl", "--url", url, "--model", "m", "--keep-going", "--ceiling",
+                 1)  # under which 300 calls would take 5 minutes
+    assert ran.exit_code == Exit.FAILED_ITEMS, ran.stderr
+    rows = lines_of(tmp_path / "out.jsonl")
+    assert [row["answer"] for row in rows] == ["echo: a"] + [None] * 300
+    assert rows[1]["error"]["message"].startswith("line 2: no JSON")
+    assert "300 UnusableLine" in ran.stderr
