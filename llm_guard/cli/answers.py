@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol, TextIO
 
 from llm_guard.cli.items import Item
-from llm_guard.errors import QuotaExhausted
+from llm_guard.errors import QuotaExhausted, Rejected
 from llm_guard.llm.errors import AnswerError, code_in
 from llm_guard.llm.reply import reply_of, response_in
 from llm_guard.llm.signals import outcome_of
@@ -24,8 +24,11 @@ _REJECTED: Final = "rejected"  # nothing was sent, or it was given up
 USED: Final = ("input", "output", "total", "cached")
 
 
-class UnusableLine(Exception):
+class UnusableLine(Rejected):
     """The item's line cannot be used: nothing was sent."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, policy="input")
 
 
 def recorded(answer: Text) -> dict[str, Any]:
