@@ -58,7 +58,7 @@ class Line:
                 now = request.since = time.now()
                 if request.keys is not None:
                     choose(request, self._lanes_at.__contains__)
-                if self._lanes or self._ask(request, now) is not None:
+                if (self._lanes and self._are_awaited(request.gates)) or self._ask(request, now) is not None:
                     waiting = self._append(request)
                     self._serve(request.gates, now)
                     if request.nested and waiting.lane is not None:
@@ -82,13 +82,13 @@ class Line:
                 cut_off.unwatch(waiting.tell)
 
     def try_enter(self, request: Request, now: Callable[[], float]) -> bool:
-        """Admits `request`, which has no keys, where nobody waits for anything and all its gates are open; else leaves
-        all as it is, for `enter`."""
+        """Admits `request`, which has no keys, where nobody waits for its gates and all are open; else leaves all as it
+        is, for `enter`."""
         section = self._section
-        if self._lanes or section.later or section.is_mine():
+        if section.later or section.is_mine():
             return False
         with section:
-            if self._lanes:
+            if self._lanes and self._are_awaited(request.gates):
                 return False
             at = request.since = now()
             for gate in request.gates:
@@ -180,6 +180,10 @@ class Line:
             del self._inside[request]
         if self._lanes:
             self._serve(gates, now)
+
+    def _are_awaited(self, gates: Sequence[Gate]) -> bool:
+        """Whether somebody waits for one of them, and so goes first."""
+        return not self._lanes_at.keys().isdisjoint(gates)
 
     def _append(self, request: Request) -> Waiting:
         key = (request.gates, request.by_call, request.patience)
