@@ -28,7 +28,7 @@ EXTRAS = {
     "demo": ["matplotlib>=3.8"],
     "simulation": ["matplotlib>=3.8"],
     "test": ["pytest>=8", "pytest-xdist>=3.5", "responses>=0.25", "trustme>=1.1", "hypothesis>=6.100", "mypy>=1.11",
-             "types-requests",
+             "types-requests", "types-tqdm",
              # So that no test is skipped.
              "matplotlib>=3.8", *PEERS, *STRATEGIES,
              # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.

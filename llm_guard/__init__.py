@@ -46,6 +46,8 @@ from llm_guard.state.bucket import LeakyBucket
 from llm_guard.state.limiter import Limiter
 
 if TYPE_CHECKING:
+    from llm_guard.llm.signals import outcome_of
+    from llm_guard.llm.usage import usage_of
     from llm_guard.mapping.executor import BlockingExecutor
     from llm_guard.mapping.journal.journal import Journal
     from llm_guard.mapping.mapping import map_with_backpressure
@@ -88,19 +90,22 @@ __all__ = [
     "enable",
     "fallback",
     "map_with_backpressure",
+    "outcome_of",
     "ramp_up",
     "retry",
     "stack",
     "stop_after",
     "stream",
     "timeout",
+    "usage_of",
 ]
 
 #: What not everybody needs, or what brings a library in: where it is found when it is first asked for.
 _LATE = {
     "BlockingExecutor": "mapping.executor", "CircuitOpen": "state.circuit", "Journal": "mapping.journal.journal",
     "Progress": "mapping.progress", "Result": "mapping.result", "StopAfter": "mapping.stopping",
-    "map_with_backpressure": "mapping.mapping", "stop_after": "mapping.stopping",
+    "map_with_backpressure": "mapping.mapping", "outcome_of": "llm.signals", "stop_after": "mapping.stopping",
+    "usage_of": "llm.usage",
 }
 
 
@@ -125,11 +130,9 @@ def _usage_of(end: object) -> Tokens | None:
 
 
 def _read_shapes() -> tuple[Callable[[object], Outcome | None], Callable[[object], Tokens | None]]:
-    from llm_guard.llm.signals import outcome_of
-    from llm_guard.llm.usage import usage_of
-
-    reading.know_shapes(outcome_of, usage_of)
-    return outcome_of, usage_of
+    read = __getattr__("outcome_of"), __getattr__("usage_of")
+    reading.know_shapes(*read)
+    return read
 
 
 def _text() -> tuple[str, Form]:
