@@ -34,6 +34,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
     mine = Call(FOREVER, None, plan.policies, request)
     value: Any = None
     error: BaseException | None = None
+    heard: object = None
     telling: Telling | None = None
     permits: Permits | None = None
     limit: float | None = None
@@ -59,7 +60,8 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
                     mine.active = False  # its context may outlive it
         finally:
             call.end(token)
-        if plan.classify is None and mine.heard is None and type(value) in (
+            heard, mine.heard = mine.heard, None  # which a connection that it refers to may refer to
+        if plan.classify is None and heard is None and type(value) in (
                 plan.plain if telling is None else reading.COUNTED_PLAIN):
             if gates or telling is not None:
                 ended = now()
@@ -78,9 +80,9 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
     if permits is None:
         permits = Permits(request, list(zip(gates, request.permits, strict=True)))
     try:
-        return run.go_on(permits, started, value, error, mine.heard)
+        return run.go_on(permits, started, value, error, heard)
     finally:
-        error = None  # its traceback holds this frame
+        error = heard = None  # the error's traceback holds this frame
 
 
 def _in_time(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], mine: Call, until: float,

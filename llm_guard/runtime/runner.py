@@ -99,7 +99,7 @@ class Run:
     def go_on(self, permits: Permits, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
         """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
         self._attempts = 1
-        self._came, self._heard = started, heard
+        self._came, self._heard, heard = started, heard, None
         try:
             return self.go((permits, started, value, error))
         finally:
