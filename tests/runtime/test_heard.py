@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -42,6 +44,28 @@ def test_what_the_function_says_itself_comes_first() -> None:
     own = answer(503)
     assert reading.of_value(own, None, LEFT).kind is Kind.OVERLOAD
     assert reading.of_value("a text", lambda end: Kind.FAILURE, LEFT).kind is Kind.FAILURE
+
+
+@pytest.mark.parametrize("timed", [True, False], ids=["on a worker", "in its own thread"])
+def test_it_is_let_go_with_the_call_also_where_it_refers_to_that(timed: bool) -> None:
+    gone: list[weakref.ref[Any]] = []
+
+    def ask() -> str:
+        in_progress = call.in_progress()
+        assert in_progress is not None
+        in_progress.heard = heard = answer()
+        heard.connection = in_progress  # type: ignore[attr-defined]  # as that of a pool does, by its exchange
+        gone.append(weakref.ref(heard))
+        return "a text"
+
+    with VirtualClock():
+        gc.collect()
+        gc.disable()
+        try:
+            assert retry(timeout(5)(ask) if timed else ask)() == "a text"
+            assert gone[0]() is None
+        finally:
+            gc.enable()
 
 
 def test_an_error_that_the_function_made_good_is_no_verdict_on_its_answer() -> None:
