@@ -1102,3 +1102,35 @@ def test_threads_of_the_machine_fight_for_gates_in_opposite_orders() -> None:
     assert not any(over_limit)
     assert [gate.in_flight for gate in gates] == [0, 0, 0]
     assert [line.waiting(gate) for gate in gates] == [0, 0, 0]
+
+
+# The short way in and out
+
+
+def test_who_comes_by_the_short_way_passes_nobody_who_waits_for_the_same() -> None:
+    with VirtualClock() as clock:
+        line, limit, other = Line(), LimitGate(1), LimitGate(1)
+        first, waits = Request([limit]), Request([limit])
+        assert line.try_enter(first, clock.now)
+        clock.spawn(lambda: line.enter(waits), "waits")
+        clock.sleep(1)
+        limit.limit = 2  # there is room, and nobody has told the one who waits
+        assert not line.try_enter(Request([limit]), clock.now)
+        assert not line.try_enter(Request([other, limit]), clock.now)
+        assert (limit.in_flight, other.in_flight) == (1, 0)
+        assert line.try_enter(Request([other]), clock.now)  # for which nobody waits
+        line.leave_whole(first, DONE, clock.now)
+        clock.sleep(1)
+        assert waits.permits == [None]
+        assert line.waiting(limit) == 0
+
+
+def test_the_short_way_out_gives_permits_back_once() -> None:
+    with VirtualClock() as clock:
+        line, limit = Line(), LimitGate(2)
+        first, second = Request([limit]), Request([limit])
+        assert line.try_enter(first, clock.now)
+        assert line.try_enter(second, clock.now)
+        line.leave_whole(first, DONE, clock.now)
+        line.leave_whole(first, DONE, clock.now)
+        assert limit.in_flight == 1
