@@ -6,7 +6,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llm_guard.call import CutOff
+from llm_guard.call import Call, CutOff
 from llm_guard.errors import CallTimeout
 from llm_guard.outcome import IGNORED
 from llm_guard.runtime.door import door
@@ -115,6 +115,24 @@ def run_on_worker(function: Callable[[], Any], seconds: float, own: OnItsOwn) ->
     if not ended and own.leave(job.leave):
         raise CallTimeout(f"no answer within {seconds:.3g} s", seconds=seconds, still_running=True)
     return job.result()
+
+
+def run_in_time(function: Callable[[], Any], mine: Call, seconds: float, until: float, held: Sequence[Permits],
+                bounds: Sequence[Timed]) -> Any:
+    """`run_on_worker` for the call `mine`, which is cut off when it ran for so many seconds, at the instant `until`. It
+    is active as long as the function runs: its caller may have gone."""
+    cut_off = mine.cut_off = CutOff(mine.cut_off, until)
+
+    def bare() -> Any:
+        try:
+            return function()
+        finally:
+            mine.active = False
+
+    try:
+        return run_on_worker(bare, seconds, OnItsOwn(cut_off, held, bounds))
+    finally:
+        cut_off.close()
 
 
 def close_quietly(value: Any) -> None:

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 from llm_guard import call, clock, events
-from llm_guard.call import FOREVER, Call, CutOff
+from llm_guard.call import FOREVER, Call
 from llm_guard.outcome import SUCCESS
 from llm_guard.runtime import options, reading
-from llm_guard.runtime.attempt import OnItsOwn, Permits, run_on_worker
+from llm_guard.runtime.attempt import Permits, run_in_time
 from llm_guard.runtime.door import door
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.runner import Run
@@ -52,7 +52,8 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             if plan.timeouts:
                 limit = min([timed.bounds.total for timed in plan.timeouts])
                 permits = Permits(request, list(zip(gates, request.permits, strict=True)))
-                value = _in_time(function, args, kwargs, mine, started + limit, limit, permits, plan)
+                until = mine.deadline = started + limit
+                value = run_in_time(partial(function, *args, **kwargs), mine, limit, until, (permits,), plan.timeouts)
             else:
                 try:
                     value = function(*args, **kwargs)
@@ -83,24 +84,6 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
         return run.go_on(permits, started, value, error, heard)
     finally:
         error = heard = None  # the error's traceback holds this frame
-
-
-def _in_time(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], mine: Call, until: float,
-             seconds: float, permits: Permits, plan: Plan) -> Any:
-    """Runs it on a worker, for so many seconds: to the instant `until`."""
-    mine.deadline = until
-    cut_off = mine.cut_off = CutOff(mine.cut_off, until)
-
-    def bare() -> Any:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            mine.active = False  # not before: its caller may have gone
-
-    try:
-        return run_on_worker(bare, seconds, OnItsOwn(cut_off, (permits,), plan.timeouts))
-    finally:
-        cut_off.close()
 
 
 def may(plan: Plan, above: Call | None) -> bool:

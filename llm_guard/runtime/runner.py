@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from llm_guard import call, clock, events
-from llm_guard.call import FOREVER, Call, CutOff
+from llm_guard.call import FOREVER, Call
 from llm_guard.errors import Cancelled, Rejected, Saturated
 from llm_guard.outcome import FAILURES, IGNORED, SUCCESS, Outcome
 from llm_guard.runtime import reading
-from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly, run_on_worker
+from llm_guard.runtime.attempt import Permits, close_quietly, run_in_time
 from llm_guard.runtime.door import door
 from llm_guard.runtime.keys import Asks
 from llm_guard.runtime.options import NONE, Options
@@ -247,25 +247,19 @@ class Run:
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""
         limit = FOREVER if self._timeout is None else min(self._attempt_limit, self._deadline - started)
-        cut_off = self._cut_off if limit == FOREVER else CutOff(self._cut_off, started + limit)
-        mine = Call(min(self._deadline, started + limit), cut_off, self._held, self._owner)
-
-        def function() -> Any:
+        mine = Call(min(self._deadline, started + limit), self._cut_off, self._held, self._owner)
+        token = call.begin(mine)
+        try:
+            if limit < FOREVER:
+                return run_in_time(self._function, mine, limit, started + limit, self._held_for(permits),
+                                   self._plan.timeouts)
             try:
                 return self._function()
             finally:
                 mine.active = False  # its context may outlive it
-
-        token = call.begin(mine)
-        try:
-            if limit == FOREVER or cut_off is None:
-                return function()
-            return run_on_worker(function, limit, OnItsOwn(cut_off, self._held_for(permits), self._plan.timeouts))
         finally:
             call.end(token)
             self._heard, mine.heard = mine.heard, None
-            if cut_off is not None and cut_off is not self._cut_off:
-                cut_off.close()
 
     def _held_for(self, permits: Permits) -> tuple[Permits, ...]:
         """All that an attempt runs under."""
