@@ -6,8 +6,10 @@ import os
 import re
 import socket
 import ssl
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +63,13 @@ class RawServer:
                     pass
 
     def all_gone(self, within: float = 5.0) -> bool:
-        """Whether every client has gone within so many seconds."""
-        return until(lambda: self.connections == 0, within)
+        """Whether every client has gone within so many seconds. Where not, tells on standard error where all stand."""
+        gone = until(lambda: self.connections == 0, within)
+        if not gone:
+            print(self.connections, "still there;", [thread.name for thread in threading.enumerate()], file=sys.stderr)
+            for frame in sys._current_frames().values():
+                print(*traceback.format_stack(frame)[-6:], sep="", file=sys.stderr)
+        return gone
 
     def _accept(self) -> None:
         while True:
@@ -104,6 +111,7 @@ class RawServer:
             head += part
         text = head.decode("latin-1")
         self.heads.append(text)
+        threading.current_thread().name = f"raw server's connection: {text.partition(' HTTP')[0]}"
         method, target = text.split(" ")[:2]
         if method == "CONNECT":
             return self._tunnel(line, target)
