@@ -28,22 +28,9 @@ from llm_guard.errors import (
     Saturated,
     Stopped,
 )
-from llm_guard.mapping.journal.codec import Form, know_form
+from llm_guard.mapping.journal.forms import Form, know_form
 from llm_guard.outcome import Kind, Outcome
-from llm_guard.policies.bounded import bounded
-from llm_guard.policies.breaker import breaker
-from llm_guard.policies.deadline import deadline
-from llm_guard.policies.fallback import fallback
-from llm_guard.policies.ramp_up import ramp_up
-from llm_guard.policies.retry import retry
-from llm_guard.policies.timeout import timeout
 from llm_guard.runtime import reading
-from llm_guard.runtime.marking import stream
-from llm_guard.runtime.stack import Stack, stack
-from llm_guard.runtime.streams import Stream
-from llm_guard.runtime.switch import disable, disabled, enable
-from llm_guard.state.bucket import LeakyBucket
-from llm_guard.state.limiter import Limiter
 
 if TYPE_CHECKING:
     from llm_guard.llm.signals import outcome_of
@@ -54,8 +41,21 @@ if TYPE_CHECKING:
     from llm_guard.mapping.progress import Progress
     from llm_guard.mapping.result import Result
     from llm_guard.mapping.stopping import StopAfter, stop_after
+    from llm_guard.policies.bounded import bounded
+    from llm_guard.policies.breaker import breaker
+    from llm_guard.policies.deadline import deadline
+    from llm_guard.policies.fallback import fallback
+    from llm_guard.policies.ramp_up import ramp_up
+    from llm_guard.policies.retry import retry
+    from llm_guard.policies.timeout import timeout
+    from llm_guard.runtime.marking import stream
     from llm_guard.runtime.reading import Tokens
+    from llm_guard.runtime.stack import Stack, stack
+    from llm_guard.runtime.streams import Stream
+    from llm_guard.runtime.switch import disable, disabled, enable
+    from llm_guard.state.bucket import LeakyBucket
     from llm_guard.state.circuit import CircuitOpen
+    from llm_guard.state.limiter import Limiter
 
 __version__ = "0.1.0"
 
@@ -100,11 +100,16 @@ __all__ = [
     "usage_of",
 ]
 
-#: What not everybody needs, or what brings a library in: where it is found when it is first asked for.
+#: What is imported when it is first asked for, and where it is: nobody needs it all.
 _LATE = {
     "BlockingExecutor": "mapping.executor", "CircuitOpen": "state.circuit", "Journal": "mapping.journal.journal",
-    "Progress": "mapping.progress", "Result": "mapping.result", "StopAfter": "mapping.stopping",
-    "map_with_backpressure": "mapping.mapping", "outcome_of": "llm.signals", "stop_after": "mapping.stopping",
+    "LeakyBucket": "state.bucket", "Limiter": "state.limiter", "Progress": "mapping.progress",
+    "Result": "mapping.result", "Stack": "runtime.stack", "StopAfter": "mapping.stopping", "Stream": "runtime.streams",
+    "bounded": "policies.bounded", "breaker": "policies.breaker", "deadline": "policies.deadline",
+    "disable": "runtime.switch", "disabled": "runtime.switch", "enable": "runtime.switch",
+    "fallback": "policies.fallback", "map_with_backpressure": "mapping.mapping", "outcome_of": "llm.signals",
+    "ramp_up": "policies.ramp_up", "retry": "policies.retry", "stack": "runtime.stack",
+    "stop_after": "mapping.stopping", "stream": "runtime.marking", "timeout": "policies.timeout",
     "usage_of": "llm.usage",
 }
 

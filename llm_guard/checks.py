@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from numbers import Real
 
@@ -56,5 +55,7 @@ def function(parameter: str, value: object, what: str = "a function") -> None:
     """Refuses what cannot be called, and coroutine functions, whose answer would be a coroutine."""
     if not callable(value):
         raise ConfigError(parameter, value, what)
+    import inspect  # with the first function that is looked at
+
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
         raise ConfigError(parameter, value, f"{what} that blocks: coroutine functions are not called here")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Kind(Enum):
@@ -32,8 +32,7 @@ FAILURES = frozenset({Kind.FAILURE, Kind.TIMEOUT})
 FINAL = frozenset({Kind.QUOTA, Kind.INVALID, Kind.IGNORED})
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one attempt ended.
 
     `hint` is the wait that the server asked for, in seconds, or None; `answered` is True where the server itself gave

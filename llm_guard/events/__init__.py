@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from llm_guard.events.facts import (
-    AttemptEnded,
-    AttemptStarted,
-    CallEnded,
-    CallRejected,
-    Event,
-    FirstItem,
-    RetryScheduled,
-    StateChanged,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from llm_guard.events.listeners import (
     Audience,
     Listener,
@@ -23,6 +16,18 @@ from llm_guard.events.listeners import (
     log,
     next_call,
 )
+
+if TYPE_CHECKING:
+    from llm_guard.events.facts import (
+        AttemptEnded,
+        AttemptStarted,
+        CallEnded,
+        CallRejected,
+        Event,
+        FirstItem,
+        RetryScheduled,
+        StateChanged,
+    )
 
 __all__ = [
     "AttemptEnded",
@@ -43,3 +48,15 @@ __all__ = [
     "log",
     "next_call",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A kind of event: they are made when somebody first asks for one, for not everybody listens."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module("llm_guard.events.facts"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

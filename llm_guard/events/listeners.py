@@ -5,20 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llm_guard.events.facts import (
-    AttemptEnded,
-    AttemptStarted,
-    CallEnded,
-    CallRejected,
-    Event,
-    FirstItem,
-    RetryScheduled,
-    StateChanged,
-)
+if TYPE_CHECKING:
+    from llm_guard.events.facts import Event
 
 _log = logging.getLogger("llm_guard")
 
@@ -32,10 +23,10 @@ def log(level: int, function: str, words: str) -> None:
 #: Draws the number of a call.
 next_call: Callable[[], int] = count(1).__next__
 
-Listener = Callable[[Event], object]
+Listener = Callable[["Event"], object]
 #: What takes the facts of an event as they are: `taker(call, at, function, ...)`, with its fields in their order.
 Taker = Callable[..., object]
-Takers = Mapping[type[Event], Taker]
+Takers = Mapping[type["Event"], Taker]
 
 
 class Listeners:
@@ -82,6 +73,8 @@ class Listeners:
 
     def tell(self, event: Event) -> None:
         """Tells each in turn, in this thread; never call it under a lock."""
+        from dataclasses import fields
+
         facts = [getattr(event, each.name) for each in fields(event) if each.name != "call"]
         for taker in self.takers_of(type(event)):
             taker(event.call, *facts)
@@ -120,18 +113,20 @@ class Audience:
                  "first_item", "retry_scheduled", "state_changed")
 
     def __init__(self, listeners: Listeners) -> None:
+        from llm_guard.events import facts  # with the first who listens: not everybody has one
+
         self.edition, self.edition_everywhere = listeners.edition, everywhere.edition  # before it looks who listens
 
         def takers_of(kind: type[Event]) -> tuple[Taker, ...]:
             return *listeners.takers_of(kind), *everywhere.takers_of(kind)
 
-        self.attempt_started = takers_of(AttemptStarted)
-        self.first_item = takers_of(FirstItem)
-        self.attempt_ended = takers_of(AttemptEnded)
-        self.retry_scheduled = takers_of(RetryScheduled)
-        self.call_rejected = takers_of(CallRejected)
-        self.call_ended = takers_of(CallEnded)
-        self.state_changed = takers_of(StateChanged)
+        self.attempt_started = takers_of(facts.AttemptStarted)
+        self.first_item = takers_of(facts.FirstItem)
+        self.attempt_ended = takers_of(facts.AttemptEnded)
+        self.retry_scheduled = takers_of(facts.RetryScheduled)
+        self.call_rejected = takers_of(facts.CallRejected)
+        self.call_ended = takers_of(facts.CallEnded)
+        self.state_changed = takers_of(facts.StateChanged)
 
 
 def audience_of(listeners: Listeners) -> Audience | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from fnmatch import translate
 from functools import lru_cache
 from types import MappingProxyType
@@ -162,7 +161,7 @@ def _of_exception(error: BaseException, depth: int) -> Outcome | None:
         for each in (inner, error.__cause__):
             if isinstance(each, BaseException):
                 known = _of_exception(each, depth - 1) or known
-    return known if response is None else replace(known, answered=True)
+    return known if response is None else known._replace(answered=True)
 
 
 def _completed(reply: Reply | None, told: Reply | None) -> Reply | None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
-from llm_guard.mapping.progress import Progress
-from llm_guard.mapping.progress_lines import Lines
-from llm_guard.mapping.progress_watch import Output, Watch
+
+if TYPE_CHECKING:
+    from llm_guard.mapping.progress import Progress
+    from llm_guard.mapping.progress_watch import Output, Watch
 
 #: Seconds between two calls of a function that is told the progress.
 EVERY = 0.1
 
-Show = bool | Callable[[Progress], object]
+Show = bool | Callable[["Progress"], object]
 
 
 class _Told:
@@ -47,8 +48,12 @@ def watch(progress: Show, function: Callable[..., Any], total: int | None) -> Wa
     """The observer that shows it; None where nobody wants to see it."""
     if progress is False:
         return None
+    from llm_guard.mapping.progress_watch import Watch
+
     if progress is not True:
         return Watch(function, _Told(progress), total)
+    from llm_guard.mapping.progress_lines import Lines
+
     return Watch(function, _bar() or Lines(getattr(function, "__qualname__", type(function).__qualname__)), total)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Result(Generic[T, R]):
+class Result(NamedTuple, Generic[T, R]):
     """One item and its end: `value`, or `error` where that is not None.
 
     `index` counts from 0 in the order of the input. `attempts` is how many attempts guarded functions made for it (1
@@ -18,9 +16,12 @@ class Result(Generic[T, R]):
     worker, waits included. `repr` shows neither the input nor the value nor the error.
     """
 
-    index: int
-    input: T = field(repr=False)
-    value: R | None = field(repr=False)
-    error: BaseException | None = field(repr=False)
+    index: int  # type: ignore[assignment]  # not the method of tuples, which nobody needs here
+    input: T
+    value: R | None
+    error: BaseException | None
     attempts: int
     seconds: float
+
+    def __repr__(self) -> str:
+        return f"Result(index={self.index}, attempts={self.attempts}, seconds={self.seconds})"

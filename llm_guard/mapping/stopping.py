@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError, QuotaExhausted, Stopped
@@ -17,8 +16,7 @@ from llm_guard.runtime.reading import Classify
 Reason = Literal["quota", "failures", "failure_rate"]
 
 
-@dataclass(frozen=True, slots=True)
-class StopAfter:
+class StopAfter(NamedTuple):
     """What `stop_after` makes: when a mapping stops."""
 
     failures: int | None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
@@ -16,8 +15,7 @@ from llm_guard.state.keyed import MOST, Keyed
 from llm_guard.state.limiter import LimitGate
 
 
-@dataclass(frozen=True, slots=True)
-class BoundedStatistics:
+class BoundedStatistics(NamedTuple):
     """How many are in flight, of at most `limit`; the most there were; how many wait for a place, perhaps among other
     things.
 

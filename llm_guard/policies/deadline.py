@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
@@ -10,8 +10,7 @@ from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class DeadlineStatistics:
+class DeadlineStatistics(NamedTuple):
     """The bound, in seconds."""
 
     seconds: float

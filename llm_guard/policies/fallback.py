@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
@@ -12,8 +11,7 @@ from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class FallbackStatistics:
+class FallbackStatistics(NamedTuple):
     """How many calls it has answered."""
 
     answered: int

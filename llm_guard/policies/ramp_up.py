@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock, events
 from llm_guard.call import FOREVER
@@ -34,8 +33,7 @@ R = TypeVar("R")
 IDLE = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class RampUpStatistics:
+class RampUpStatistics(NamedTuple):
     """The pace at this instant, and how many wait at the door for it, perhaps among other things.
 
     With a key, of all `keys` that are kept, taken together: windows, rates, limits, capacities, calls in flight and who

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
@@ -23,8 +22,7 @@ R = TypeVar("R")
 RetryOn = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class RetryStatistics:
+class RetryStatistics(NamedTuple):
     """Its settings: attempts in all, and seconds that refusals are waited out for."""
 
     attempts: int

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.call import FOREVER
@@ -24,8 +23,7 @@ DEFAULT = 20.0
 _UNSET: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutStatistics:
+class TimeoutStatistics(NamedTuple):
     """The bounds in seconds (None: not set), and how many functions run on that were left to themselves."""
 
     seconds: float | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -150,10 +149,12 @@ class _Bound(Guarded[P, R]):
 
 def check_function(function: object) -> None:
     """Refuses what cannot be guarded, with the reason."""
+    import inspect  # with the first function that is guarded
+
     bare: Any = function.func if isinstance(function, partial) else function
     if isinstance(bare, (classmethod, staticmethod)):
         raise ConfigError("function", bare, f"a plain function: put the policy beneath @{type(bare).__name__}")
-    if inspect.isclass(bare):
+    if isinstance(bare, type):
         raise ConfigError("function", bare, "a function")
     if not callable(bare):  # it may be a prompt, given to a policy that was meant to be called first
         raise ConfigError("function", type(bare).__name__, "a function")
@@ -168,6 +169,8 @@ def streams_by_itself(function: object) -> bool:
         return function.streams
     if isinstance(function, partial):
         return streams_by_itself(function.func)
+    import inspect
+
     return any(map(inspect.isgeneratorfunction, _kinds(function)))
 
 

@@ -3,16 +3,18 @@ one of them."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
 from llm_guard.state.cost_gate import Costs, Estimate
 from llm_guard.state.keyed import Keyed
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 #: How a policy says which key a call has: `key(*args, **kwargs)`, `key()` where it takes nothing (it reads the key from
 #: where the call is made: a request's user, say), or the name of a parameter of the guarded function.
@@ -22,10 +24,7 @@ Asks = Keyed[Any] | Estimate
 #: For each of those, what reads it from the arguments of a call.
 Readers = Mapping[Asks, Callable[..., Hashable]]
 
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _COST = "what a call will cost: a number, the name of a parameter, or a function of the call's arguments"
-_ABSENT = inspect.Parameter.empty
 
 
 def check_key(option: str, key: object) -> Key:
@@ -76,12 +75,15 @@ def keys_of(asks: Sequence[Asks], readers: Readers, args: tuple[Any, ...],
 def _reader(function: Callable[..., Any], asks: Asks) -> Callable[..., Hashable]:
     if not isinstance(asks.key, str):
         return _without_arguments(asks.key) if _takes_nothing(asks.key) else asks.key
+    import inspect  # with the first argument that is read
+
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         raise ConfigError(asks.option, asks.key, "a function of the call's arguments, where the guarded function "
                                                      "does not tell its parameters") from None
-    single = [name for name, parameter in signature.parameters.items() if parameter.kind not in _MANY]
+    single = [name for name, parameter in signature.parameters.items()
+              if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)]
     if asks.key not in single:
         raise ConfigError(asks.option, asks.key, "the name of a parameter of the guarded function, which has "
                                                      + (", ".join(single) or "none"))
@@ -89,6 +91,8 @@ def _reader(function: Callable[..., Any], asks: Asks) -> Callable[..., Hashable]
 
 
 def _takes_nothing(key: Callable[..., Hashable]) -> bool:
+    import inspect
+
     try:
         return not inspect.signature(key).parameters
     except (TypeError, ValueError):  # it does not tell
@@ -99,23 +103,24 @@ def _without_arguments(key: Callable[[], Hashable]) -> Callable[..., Hashable]:
     return lambda *args, **kwargs: key()
 
 
-def _argument(signature: inspect.Signature, name: str) -> Callable[..., Hashable]:
+def _argument(signature: Signature, name: str) -> Callable[..., Hashable]:
     """What finds the argument of that name as a call would: `Signature.bind` alone, but ten times as fast."""
     parameter = signature.parameters[name]
-    positional = [each.name for each in signature.parameters.values() if each.kind in _POSITIONAL]
+    positional = [each.name for each in signature.parameters.values()
+                  if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     at = positional.index(name) if name in positional else None
-    by_name = parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
-    default = parameter.default
+    by_name = parameter.kind is not parameter.POSITIONAL_ONLY
+    default, absent = parameter.default, parameter.empty
 
     def read(*args: Any, **kwargs: Any) -> Hashable:
-        found: Hashable = _ABSENT
+        found: Hashable = absent
         if at is not None and at < len(args):
             found = args[at]
         elif by_name:
             found = kwargs.get(name, default)
         else:
             found = default
-        if found is _ABSENT:
+        if found is absent:
             signature.bind(*args, **kwargs)  # raises what is wrong with the call
         return found
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llm_guard import checks
 
 
-@dataclass(frozen=True, slots=True)
 class Options:
     """Settings of one call; None leaves a thing as the stack has it. Times in seconds.
 
@@ -16,19 +13,15 @@ class Options:
     `max_refusal_wait` are those of the retry; `max_wait` is the longest wait at the door.
     """
 
-    timeout: float | None = None
-    deadline: float | None = None
-    attempts: int | None = None
-    max_refusal_wait: float | None = None
-    max_wait: float | None = None
+    __slots__ = ("attempts", "deadline", "max_refusal_wait", "max_wait", "timeout")
 
-    def __post_init__(self) -> None:
-        checks.optional_number("timeout", self.timeout, above=0, unit="seconds")
-        checks.optional_number("deadline", self.deadline, above=0, unit="seconds")
-        if self.attempts is not None:
-            checks.whole("attempts", self.attempts, least=1)
-        checks.optional_number("max_refusal_wait", self.max_refusal_wait, least=0, unit="seconds")
-        checks.optional_number("max_wait", self.max_wait, least=0, unit="seconds")
+    def __init__(self, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None,
+                 max_refusal_wait: float | None = None, max_wait: float | None = None) -> None:
+        self.timeout = checks.optional_number("timeout", timeout, above=0, unit="seconds")
+        self.deadline = checks.optional_number("deadline", deadline, above=0, unit="seconds")
+        self.attempts = None if attempts is None else checks.whole("attempts", attempts, least=1)
+        self.max_refusal_wait = checks.optional_number("max_refusal_wait", max_refusal_wait, least=0, unit="seconds")
+        self.max_wait = checks.optional_number("max_wait", max_wait, least=0, unit="seconds")
 
 
 NONE = Options()

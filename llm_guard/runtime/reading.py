@@ -7,7 +7,6 @@ rules of this page. An exception that nobody knows is a failure, unless it shows
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from llm_guard.errors import Cancelled, GuardError
@@ -62,7 +61,7 @@ def of_value(value: object, classify: Classify | None, heard: object = None, *, 
         tokens = _tokens(heard)
     if tokens is None or (tokens.output is None and tokens.total is None):
         return outcome
-    return replace(outcome, output_tokens=tokens.output, total_tokens=tokens.total)
+    return outcome._replace(output_tokens=tokens.output, total_tokens=tokens.total)
 
 
 def _of_value(value: object, classify: Classify | None, heard: object) -> Outcome:

@@ -8,7 +8,6 @@ what is meant to be held for the whole call.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Any
 
 from llm_guard import call, clock, events
@@ -91,9 +90,9 @@ class Run:
             return None
         rule = self._plan.rule()
         if options.attempts is not None:
-            rule = replace(rule, attempts=options.attempts)
+            rule = rule._replace(attempts=options.attempts)
         if options.max_refusal_wait is not None:
-            rule = replace(rule, max_refusal_wait=options.max_refusal_wait)
+            rule = rule._replace(max_refusal_wait=options.max_refusal_wait)
         return Tries(rule, self._time.random, paced=bool(self._plan.paces))
 
     def go_on(self, permits: Permits, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
@@ -130,7 +129,7 @@ class Run:
             raise
         finally:
             if self._call_permits is not None:
-                self._call_permits.end(replace(ending, seconds=self._ran_for))
+                self._call_permits.end(ending.lasting(self._ran_for))
             self._tell_call(ending)
         if error is None:
             return value

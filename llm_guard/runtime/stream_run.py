@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from llm_guard.call import FOREVER, Call, CutOff
@@ -108,7 +107,7 @@ class StreamRun(Run):
         self._ran_for += ending.seconds
         permits.end(ending)
         if self._with_stream is not None:
-            self._with_stream.end(replace(ending, seconds=self._ran_for))
+            self._with_stream.end(ending.lasting(self._ran_for))
         self._tell_end(ending, self._ended)
         if self._goes_on:
             self._tell_call(ending)
@@ -118,7 +117,7 @@ class StreamRun(Run):
         if permits is None:
             return
         if self._with_stream is not None:
-            self._with_stream.end_later(replace(ending, seconds=self._ran_for + ending.seconds))
+            self._with_stream.end_later(ending.lasting(self._ran_for + ending.seconds))
         permits.end_later(ending, lambda: self._tell_late(ending))
 
     def _tell_late(self, ending: Ending) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from _thread import allocate_lock
-from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from llm_guard import checks
 from llm_guard.errors import Rejected
@@ -23,8 +23,7 @@ LULL = 10.0  # where nobody came for so many seconds though a trial could have s
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"  # circuitbreaker's words too
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitSnapshot:
+class CircuitSnapshot(NamedTuple):
     """`state` is "closed", "open" or "half_open"; the rates (0 to 1) and `calls` are those of the window, and, while
     it is not closed, those that opened it. `open_in`: seconds until trials are let in, 0 unless open. `trials`: how
     many run."""

@@ -7,7 +7,6 @@ methods are called under the line's lock and never wait.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_guard.call import FOREVER
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from llm_guard.state.keyed import Keyed
 
 
-@dataclass(slots=True)  # not frozen: two are made a call, and freezing takes three times as long
 class Ending:
     """How an attempt ended: its outcome, how many seconds it ran, the time limit it ran under, the class of its error,
     and whether a pace heard of it too.
@@ -27,12 +25,21 @@ class Ending:
     stream, or none came), `timeout` the limit that it had for that; none where it ran out of time later.
     """
 
-    outcome: Outcome
-    seconds: float
-    timeout: float | None = None
-    error: type[BaseException] | None = None
-    paced: bool = False
-    first_item: float | None = None
+    __slots__ = ("error", "first_item", "outcome", "paced", "seconds", "timeout")
+
+    def __init__(self, outcome: Outcome, seconds: float, timeout: float | None = None,
+                 error: type[BaseException] | None = None, paced: bool = False,
+                 first_item: float | None = None) -> None:
+        self.outcome = outcome
+        self.seconds = seconds
+        self.timeout = timeout
+        self.error = error
+        self.paced = paced
+        self.first_item = first_item
+
+    def lasting(self, seconds: float) -> Ending:
+        """The same of what took so long."""
+        return Ending(self.outcome, seconds, self.timeout, self.error, self.paced, self.first_item)
 
 
 class Request:

@@ -16,7 +16,6 @@ Failures say nothing of load: they shrink nothing, but many in a row close the g
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from random import Random
 
 from llm_guard import checks
@@ -35,17 +34,19 @@ _SUCCESS = Kind.SUCCESS  # members of an enum are slow to look up, until Python 
 FAILURES_TO_CLOSE = 8
 
 
-@dataclass(slots=True, eq=False)
 class Start:
     """What a call remembers of its start: the number in flight before it, the state of the pace, when it was, how many
     had started before it, and how many seconds after the last of them."""
 
-    k: int
-    cold: bool
-    probing: bool
-    started: float
-    number: int
-    gap: float = math.inf
+    __slots__ = ("cold", "gap", "k", "number", "probing", "started")
+
+    def __init__(self, k: int, cold: bool, probing: bool, started: float, number: int) -> None:
+        self.k = k
+        self.cold = cold
+        self.probing = probing
+        self.started = started
+        self.number = number
+        self.gap = math.inf
 
 
 class Pace:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from llm_guard.state.pace_words import NOT_YET
 
 N = TypeVar("N", int, float)
 
 
-@dataclass(frozen=True, slots=True)
-class PaceSnapshot:
+class PaceSnapshot(NamedTuple):
     """The pace at one instant.
 
     `state` is one of: "cold" (no success yet, the model loads, or it was idle for long), "ramping" (slow start),

@@ -6,17 +6,18 @@ themselves took. Both backoff 2 and its living fork, python-backoff 3, will do; 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from numbers import Real
 from random import Random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from inspect import Parameter
 
 #: What a wait generator grows to, in seconds, where neither it nor its user sets a `max_value`.
 LONGEST_WAIT = 60.0
@@ -36,9 +37,8 @@ _GENERATOR = ("a number of seconds or a generator function of finite waits of at
               "(itself: its options are given beside it)")
 
 
-@dataclass(frozen=True, init=False)
 class Schedule:
-    """A recipe for the waits of a call's retries; frozen, so many calls and threads may share it.
+    """A recipe for the waits of a call's retries; many calls and threads may share it, for nothing changes it.
 
     `wait`: any of backoff's wait generators, or a user's generator function, called with `options` afresh for each
     call; or a number of seconds; or None for `backoff.expo(factor=0.1, max_value=8)`, whose options `options` may
@@ -52,9 +52,7 @@ class Schedule:
     Raises `ConfigError` for options that cannot work; later, for a wait that is no finite number.
     """
 
-    wait: WaitGenerator
-    jitter: Jitter | None
-    options: tuple[tuple[str, Any], ...]
+    __slots__ = ("_jitter", "_options", "_wait")
 
     def __init__(self, wait: WaitGenerator | float | None = None,
                  jitter: Jitter | Literal[_Default.FULL_JITTER] | None = FULL_JITTER, **options: Any) -> None:
@@ -73,14 +71,14 @@ class Schedule:
         elif jitter is not None:
             checks.function("jitter", jitter, "a function from a wait to a wait, or None")
         _check(wait, options)
-        object.__setattr__(self, "wait", wait)
-        object.__setattr__(self, "jitter", jitter)
-        object.__setattr__(self, "options", tuple(_bounded(wait, options).items()))
+        self._wait: WaitGenerator = wait
+        self._jitter = jitter
+        self._options = _bounded(wait, options)
         self._try_out()
 
     def waits(self, random: Random) -> Waits:
         """The waits of one call, in seconds, without end; chance is drawn from `random`."""
-        return Waits(self.wait(**dict(self.options)), _drawn_from(random, self.jitter))
+        return Waits(self._wait(**self._options), _drawn_from(random, self._jitter))
 
     def refusal_waits(self, random: Random) -> Waits:
         """Those after refusals that nothing else spaces: 0.5 s doubling to 30 s, with full jitter."""
@@ -102,15 +100,15 @@ class Schedule:
         import backoff
 
         try:
-            checks.number("jitter", _drawn_from(Random(0), self.jitter)(1.0))
+            checks.number("jitter", _drawn_from(Random(0), self._jitter)(1.0))
         except Exception as error:
-            raise ConfigError("jitter", self.jitter, "a function from a wait to a wait, or None") from error
+            raise ConfigError("jitter", self._jitter, "a function from a wait to a wait, or None") from error
         try:
-            waits = Waits(self.wait(**dict(self.options)), lambda wait: checks.number("wait", wait, least=0))
-            if _bare(self.wait) is not backoff.runtime:  # which needs to see how a call ended
+            waits = Waits(self._wait(**self._options), lambda wait: checks.number("wait", wait, least=0))
+            if _bare(self._wait) is not backoff.runtime:  # which needs to see how a call ended
                 next(waits)
         except Exception as error:
-            raise ConfigError("wait", self.wait, _GENERATOR) from error
+            raise ConfigError("wait", self._wait, _GENERATOR) from error
 
 
 class Waits(Iterator[float]):
@@ -157,7 +155,7 @@ def _check(wait: WaitGenerator, options: dict[str, Any]) -> None:
     import backoff
 
     known = _parameters(wait)
-    any_name = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     for name, value in options.items():
         if name not in known and not any_name:
             raise ConfigError(name, value, "an option of the wait generator: " + (", ".join(known) or "it has none"))
@@ -178,12 +176,14 @@ def _check(wait: WaitGenerator, options: dict[str, Any]) -> None:
 def _bounded(wait: WaitGenerator, options: dict[str, Any]) -> dict[str, Any]:
     """The options with a `max_value` where the generator takes one: without, backoff.expo overflows in time."""
     longest = _parameters(wait).get("max_value")
-    if longest is None or options.get("max_value", longest.default) not in (None, inspect.Parameter.empty):
+    if longest is None or options.get("max_value", longest.default) not in (None, longest.empty):
         return options
     return {**options, "max_value": LONGEST_WAIT}
 
 
-def _parameters(wait: WaitGenerator) -> dict[str, inspect.Parameter]:
+def _parameters(wait: WaitGenerator) -> dict[str, Parameter]:
+    import inspect
+
     try:
         return dict(inspect.signature(wait).parameters)
     except (TypeError, ValueError) as error:

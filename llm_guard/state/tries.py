@@ -7,8 +7,8 @@ so is a failed probe, which only asked on behalf of all whether the server is ba
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from llm_guard.outcome import FAILURES, REFUSALS, Kind, Outcome
 from llm_guard.state.schedule import Schedule, Waits
@@ -37,8 +37,7 @@ class Budget:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """`attempts` counts the first one. `worth` says of an error, or of None for a returned refusal, whether to try
     again. `max_refusal_wait`: seconds that a call spends on refusals at most."""
 

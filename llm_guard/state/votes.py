@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """What a window holds: `calls` votes, of which `failures` were bad and `slow` slow (a vote may be both)."""
 
     calls: int = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from llm_guard.errors import ConfigError
+from llm_guard.mapping.journal.forms import known_forms
 
 
 class Codec(Protocol):
@@ -18,33 +19,8 @@ class Codec(Protocol):
     def loads(self, kept: Any, /) -> Any: ...
 
 
-class Form(NamedTuple):
-    """A type whose values JSON alone would not give back: how to make plain JSON of one, and one of that."""
-
-    type: type
-    plain: Callable[[Any], Any]
-    back: Callable[[Any], Any]
-
-
 class Unfit(Exception):
     """A value that cannot be kept; its text names the type and never the value."""
-
-
-#: By their names in the journal.
-_forms: dict[str, Form] = {}
-_made_late: list[Callable[[], tuple[str, Form]]] = []
-
-
-def know_form(make: Callable[[], tuple[str, Form]]) -> None:
-    """Has the values of a type kept too: `make` gives its name in the journal, and the form, when it is first needed.
-    Such types stand on other floors, and are handed down here."""
-    _made_late.append(make)
-
-
-def _known() -> dict[str, Form]:
-    if len(_forms) < len(_made_late):
-        _forms.update(make() for make in _made_late)
-    return _forms
 
 
 class Json:
@@ -56,9 +32,9 @@ class Json:
         """The name of the form, or None, and the text."""
         form = None
         if type(value) not in _PLAIN:
-            form = next((name for name, known in _known().items() if type(value) is known.type), None)
+            form = next((name for name, known in known_forms().items() if type(value) is known.type), None)
         if form is not None:
-            value = _known()[form].plain(value)
+            value = known_forms()[form].plain(value)
         try:
             _check(value)
             text = _encode(value)
@@ -69,7 +45,7 @@ class Json:
     def loads(self, form: str | None, kept: str | bytes) -> Any:
         """What was kept so."""
         value = json.loads(kept if isinstance(kept, str) else kept.decode("utf-8", "surrogatepass"))
-        return value if form is None else _known()[form].back(value)
+        return value if form is None else known_forms()[form].back(value)
 
 
 class Own:
@@ -129,7 +105,7 @@ def _check(value: Any) -> None:
     elif kind is float:
         if not math.isfinite(value):
             raise Unfit("a float that is no number, or infinite")
-    elif not (isinstance(value, str) and any(kind is form.type for form in _known().values())):  # whose text it is
+    elif not (isinstance(value, str) and any(kind is form.type for form in known_forms().values())):  # whose text it is
         raise Unfit(f"a value of type {kind.__name__}")
 
 
