@@ -115,7 +115,7 @@ class Call:
     __slots__ = ("active", "attempts", "cut_off", "deadline", "guards", "heard", "held", "owner")
 
     def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
-                 held: frozenset[object] = frozenset(), owner: object = None) -> None:
+                 held: tuple[object, ...] = (), owner: object = None) -> None:
         self.owner = owner
         self.deadline = deadline
         self.cut_off = cut_off

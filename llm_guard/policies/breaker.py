@@ -48,7 +48,10 @@ class Breaker(Policy):
         return guarded
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
-        (plan.call_gates if by_call and plan.has_retry else plan.attempt_gates).append(self)
+        if by_call and plan.has_retry:
+            plan.call_gates += (self,)
+        else:
+            plan.attempt_gates += (self,)
         plan.read_with(self._classify)
 
     def open(self) -> None:

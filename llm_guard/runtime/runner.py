@@ -47,7 +47,7 @@ class Run:
         above = self._above = call.in_progress()
         self._nested = above is not None and above.owner is not None
         self._owner = above.owner if above is not None and above.owner is not None else object()
-        self._held = plan.policies if above is None or not above.active else above.held | plan.policies
+        self._held = plan.policies if above is None or not above.active else (*above.held, *plan.policies)
         self._cut_off = None if above is None else above.cut_off
         self._bound_in_time(FOREVER if above is None else above.deadline, options, came)
         self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
@@ -87,9 +87,9 @@ class Run:
         return by_call, by_attempt, cooperative
 
     def _begin_tries(self, options: Options) -> Tries | None:
-        if self._plan.rule is None:
+        rule = self._plan.rule
+        if rule is None:
             return None
-        rule = self._plan.rule()
         if options.attempts is not None:
             rule = replace(rule, attempts=options.attempts)
         if options.max_refusal_wait is not None:
