@@ -13,6 +13,7 @@ from llm_guard.events.facts import (
     StateChanged,
 )
 from llm_guard.events.listeners import (
+    NOBODY,
     Audience,
     Listener,
     Listeners,
@@ -25,6 +26,7 @@ from llm_guard.events.listeners import (
 )
 
 __all__ = [
+    "NOBODY",
     "AttemptEnded",
     "AttemptStarted",
     "Audience",

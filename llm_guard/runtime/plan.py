@@ -36,7 +36,7 @@ class Plan:
     """
 
     __slots__ = ("all_gates", "asks", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines",
-                 "call_gates", "call_timeouts", "changing", "classify", "counts", "estimates", "fallback", "has_retry",
+                 "call_gates", "call_timeouts", "changing", "classify", "estimates", "fallback", "has_retry",
                  "is_empty", "is_paced", "is_simple", "joined", "max_wait", "paces", "patience", "plain", "policies",
                  "rule", "simple_gates", "tellers", "timeouts")
 
@@ -68,15 +68,14 @@ class Plan:
         self.all_gates = self.call_gates + self.attempt_gates
         self.asks: tuple[Asks, ...] = (
             *(gate for gate in self.all_gates if isinstance(gate, Keyed)), *self.estimates)
-        self.counts = bool(self.paces)  # the tokens of answers
+        self.is_paced = bool(self.paces)  # then the tokens of answers are counted
         self.bounds_time = bool(self.call_timeouts or self.attempt_timeouts or self.call_deadlines)
         self.timeouts = self.call_timeouts + self.attempt_timeouts
         self._look_for_short_way()
 
     def _look_for_short_way(self) -> None:
         """What `runtime.express` goes by, and whether it may."""
-        self.is_paced = bool(self.paces)
-        self.plain = reading.COUNTED_PLAIN if self.counts else reading.PLAIN
+        self.plain = reading.COUNTED_PLAIN if self.is_paced else reading.PLAIN
         rule = self.rule
         self.patience = None if rule is None else rule.max_refusal_wait
         self.is_simple = not (self.is_empty or self.call_gates or self.call_deadlines or self.asks or self.fallback

@@ -94,7 +94,7 @@ class Run:
             rule = replace(rule, attempts=options.attempts)
         if options.max_refusal_wait is not None:
             rule = replace(rule, max_refusal_wait=options.max_refusal_wait)
-        return Tries(rule, self._time.random, paced=bool(self._plan.paces))
+        return Tries(rule, self._time.random, paced=self._plan.is_paced)
 
     def go_on(self, permits: Permits, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
         """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
@@ -216,7 +216,7 @@ class Run:
             seconds = self._ended - started
             self._ran_for += seconds
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
-                            bool(self._plan.paces))
+                            self._plan.is_paced)
             permits.end(ending)
             if self._telling is not None or self._plan.tellers:
                 self._tell_end(ending, self._ended)
@@ -242,7 +242,7 @@ class Run:
 
     def _counts(self) -> bool:
         """Whether the tokens of an answer are of interest."""
-        return self._plan.counts or self._telling is not None
+        return self._plan.is_paced or self._telling is not None
 
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""

@@ -97,7 +97,7 @@ class StreamRun(Run):
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
         late = outcome.kind is Kind.TIMEOUT and time.first_item is not None
         return Ending(outcome, time.took, None if late else self._timeout, None if error is None else type(error),
-                      bool(self._plan.paces), time.first_item)
+                      self._plan.is_paced, time.first_item)
 
     def end(self, ending: Ending) -> None:
         permits, self._permits = self._permits, None

@@ -12,8 +12,10 @@ class Listed:
     The registry is given a second face of the same state, equal to the first, which goes when the first does.
     """
 
+    __slots__ = ("_registry",)  # which the second face does not share
+
     _name: str | None
-    _registry: dict[str, Any] | None = None
+    _registry: dict[Any, Any]
 
     def _list_in(self, registry: dict[str, Any], name: str) -> None:
         """Takes `name`, or, where another has it, "name#2" and so on.
@@ -29,11 +31,9 @@ class Listed:
                 return
 
     def __del__(self) -> None:
-        if self._registry is None or self._name is None:
-            return
-        face = self._registry.get(self._name)
-        if face is not self and face == self:
-            self._registry.pop(self._name, None)
+        registry = getattr(self, "_registry", None)
+        if registry is not None and registry.get(self._name) == self:
+            registry.pop(self._name, None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Listed) and self.__dict__ is other.__dict__
