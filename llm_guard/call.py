@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 FOREVER = float("inf")
+NEVER = -FOREVER  # the instant of what has not happened; one object for all, where each `-FOREVER` makes another
 
 _TAKEN = object()
 _log = logging.getLogger("llm_guard")
