@@ -43,7 +43,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
         if above is not None:
             mine.cut_off = above.cut_off
             above.attempts += 1
-            above.guards = plan.changing
+            above.guards = plan.policies
         if (audience := events.audience_of(listeners)) is not None:
             telling = Telling(audience, label, started)
             telling.attempt_started(started, 1, 0.0)

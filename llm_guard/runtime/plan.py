@@ -36,12 +36,11 @@ class Plan:
     """
 
     __slots__ = ("all_gates", "asks", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines",
-                 "call_gates", "call_timeouts", "changing", "classify", "estimates", "fallback", "has_retry",
+                 "call_gates", "call_timeouts", "classify", "estimates", "fallback", "has_retry",
                  "is_empty", "is_paced", "is_simple", "joined", "max_wait", "paces", "patience", "plain", "policies",
                  "rule", "simple_gates", "tellers", "timeouts")
 
     def __init__(self, policies: tuple[Policy, ...], classify: Classify | None = None) -> None:
-        self.changing = tuple([policy for policy in policies if policy.changes])  # those whose states are told
         self.policies = policies
         self.classify = classify
         self.call_gates: tuple[Gate | Keyed[Any], ...] = ()

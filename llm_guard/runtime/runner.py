@@ -179,7 +179,7 @@ class Run:
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
-            self._above.guards = self._plan.changing
+            self._above.guards = self._plan.policies
         return Permits(request, permits)
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:

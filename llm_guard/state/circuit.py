@@ -232,7 +232,7 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
     def _permits_entered(self) -> list[CircuitPermit]:
         entered = self._entered
         if entered is None:  # in one step: another thread may enter too
-            entered = vars(self).setdefault("_entered", _Entered())
+            entered = self.__dict__.setdefault("_entered", _Entered())
         return entered.permits
 
     def _verdict(self, error: BaseException) -> bool | None:

@@ -12,7 +12,7 @@ class Listed:
     The registry is given a second face of the same state, equal to the first, which goes when the first does.
     """
 
-    __slots__ = ("_registry",)  # which the second face does not share
+    __slots__ = ("__dict__", "_registry")  # `__dict__` is what the two faces share
 
     _name: str | None
     _registry: dict[Any, Any]

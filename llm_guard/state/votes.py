@@ -59,7 +59,9 @@ class LastCalls:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.clear()
+        self._votes = bytearray()  # 1 for a bad one, 2 for a slow one, 3 for both; a ring, once it is full
+        self._oldest = 0
+        self.calls = self.failures = self.slow = 0
 
     def add(self, now: float, bad: bool, slow: bool) -> None:
         vote = bad + 2 * slow
@@ -79,9 +81,8 @@ class LastCalls:
         return Tally(self.calls, self.failures, self.slow)
 
     def clear(self) -> None:
-        self._votes = bytearray()  # 1 for a bad one, 2 for a slow one, 3 for both; a ring, once it is full
-        self._oldest = 0
-        self.calls = self.failures = self.slow = 0
+        self._votes.clear()
+        self._oldest = self.calls = self.failures = self.slow = 0
 
 
 class LastSeconds:
