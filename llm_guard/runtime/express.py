@@ -30,6 +30,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
     request = Request(gates, plan.patience)
     now = clock.current().now
     if gates and not door.try_enter(request, now):
+        del request  # the runner makes one of its own
         return Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners).go()
     mine = Call(FOREVER, None, plan.policies, request)
     value: Any = None

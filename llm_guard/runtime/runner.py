@@ -23,7 +23,7 @@ from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.telling import Telling, tell_news
 from llm_guard.state.gate import Ending, Request
-from llm_guard.state.tries import Tries
+from llm_guard.state.tries import Rule, Tries
 
 #: Of an attempt, or a call, that was interrupted.
 NO_VERDICT = Ending(IGNORED, 0.0)
@@ -34,7 +34,7 @@ class Run:
 
     __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
                  "_function", "_heard", "_held", "_keys", "_max_wait", "_name", "_nested",
-                 "_owner", "_patience", "_plan", "_ran_for", "_telling", "_time", "_timeout", "_tries")
+                 "_owner", "_patience", "_plan", "_ran_for", "_rule", "_telling", "_time", "_timeout", "_tries")
 
     def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
                  listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
@@ -51,8 +51,9 @@ class Run:
         self._cut_off = None if above is None else above.cut_off
         self._bound_in_time(FOREVER if above is None else above.deadline, options, came)
         self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
-        self._tries = self._begin_tries(options)
-        self._patience = None if self._tries is None else self._tries.patience()  # at first
+        self._rule = self._rule_under(options)
+        self._tries: Tries | None = None  # from the first attempt on
+        self._patience = None if self._rule is None else self._rule.max_refusal_wait  # at first
         self._attempts = 0  # that started
         self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
@@ -86,7 +87,7 @@ class Run:
             cooperative.append(options.deadline)
         return by_call, by_attempt, cooperative
 
-    def _begin_tries(self, options: Options) -> Tries | None:
+    def _rule_under(self, options: Options) -> Rule | None:
         rule = self._plan.rule
         if rule is None:
             return None
@@ -94,11 +95,16 @@ class Run:
             rule = replace(rule, attempts=options.attempts)
         if options.max_refusal_wait is not None:
             rule = replace(rule, max_refusal_wait=options.max_refusal_wait)
-        return Tries(rule, self._time.random, paced=self._plan.is_paced)
+        return rule
+
+    def _begin_tries(self) -> None:
+        if self._rule is not None:
+            self._tries = Tries(self._rule, self._time.random, paced=self._plan.is_paced)
 
     def go_on(self, permits: Permits, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
         """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
         self._attempts = 1
+        self._begin_tries()
         self._came, self._heard, heard = started, heard, None
         try:
             return self.go((permits, started, value, error))
@@ -176,6 +182,8 @@ class Run:
         if by_call:
             self._call_permits = Permits(request, permits[:by_call])
             permits = permits[by_call:]
+        if not again:
+            self._begin_tries()
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
