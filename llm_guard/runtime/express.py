@@ -31,7 +31,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
     now = clock.current().now
     if gates and not door.try_enter(request, now):
         del request  # the runner makes one of its own
-        return Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners).go()
+        return Run(plan, function, args, kwargs, label, options.NONE, listeners).go()
     mine = Call(FOREVER, None, plan.policies, request)
     value: Any = None
     error: BaseException | None = None
@@ -78,7 +78,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             return value
     except BaseException as raised:
         error = raised
-    run = Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners, telling=telling, came=started)
+    run = Run(plan, function, args, kwargs, label, options.NONE, listeners, telling=telling, came=started)
     if permits is None:
         permits = Permits(request, list(zip(gates, request.permits, strict=True)))
     try:

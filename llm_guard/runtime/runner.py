@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from llm_guard import call, clock, events
@@ -32,16 +33,16 @@ NO_VERDICT = Ending(IGNORED, 0.0)
 class Run:
     """One guarded call."""
 
-    __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_heard", "_held", "_keys", "_max_wait", "_name", "_nested",
+    __slots__ = ("_above", "_args", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline",
+                 "_ended", "_function", "_heard", "_held", "_keys", "_kwargs", "_max_wait", "_name", "_nested",
                  "_owner", "_patience", "_plan", "_ran_for", "_rule", "_telling", "_time", "_timeout", "_tries")
 
-    def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
-                 listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
+    def __init__(self, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+                 name: str, options: Options, listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
                  telling: Telling | None = None, came: float | None = None) -> None:
         self._plan = plan
         self._keys = keys
-        self._function = function
+        self._function, self._args, self._kwargs = function, args, kwargs
         self._name = name
         self._time = clock.current()
         above = self._above = call.in_progress()
@@ -259,15 +260,18 @@ class Run:
         token = call.begin(mine)
         try:
             if limit < FOREVER:
-                return run_in_time(self._function, mine, limit, started + limit, self._held_for(permits),
+                return run_in_time(self._bare(), mine, limit, started + limit, self._held_for(permits),
                                    self._plan.timeouts)
             try:
-                return self._function()
+                return self._function(*self._args, **self._kwargs)
             finally:
                 mine.active = False  # its context may outlive it
         finally:
             call.end(token)
             self._heard, mine.heard = mine.heard, None
+
+    def _bare(self) -> Callable[[], Any]:
+        return partial(self._function, *self._args, **self._kwargs)
 
     def _held_for(self, permits: Permits) -> tuple[Permits, ...]:
         """All that an attempt runs under."""

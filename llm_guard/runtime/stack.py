@@ -99,15 +99,14 @@ class Stack:
                     raise Saturated("the deadline had passed before the call could start", policy="deadline")
                 return unguarded(partial(function, *args, **kwargs)) if streams else function(*args, **kwargs)
         keys = keys_of(plan.asks, readers, args, kwargs) if plan.asks else None
-        bare = partial(function, *args, **kwargs)
         runner = StreamRun if streams else Run
         if plan.fallback is None:
-            return runner(plan, bare, label, chosen, listeners, keys).go()
+            return runner(plan, function, args, kwargs, label, chosen, listeners, keys).go()
         try:
-            return runner(plan, bare, label, chosen, listeners, keys).go()
+            return runner(plan, function, args, kwargs, label, chosen, listeners, keys).go()
         except Exception as error:
             answer = plan.fallback(error, args, kwargs)
-        return unguarded(lambda: answer) if streams and not isinstance(answer, Stream) else answer
+        return unguarded(partial(_same, answer)) if streams and not isinstance(answer, Stream) else answer
 
     def check_kind(self, *, streams: bool) -> None:
         """Refuses a function of a kind that its policies cannot guard; `streams`: one that streams."""
@@ -162,6 +161,10 @@ class Stack:
 
     def __repr__(self) -> str:
         return f"stack({', '.join(policy.name for policy in self.policies)})"
+
+
+def _same(answer: Any) -> Any:  # a lambda's cell would be made with every call
+    return answer
 
 
 def _waiting_for(gate: Gate | Keyed[Any]) -> int:

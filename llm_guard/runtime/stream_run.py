@@ -72,7 +72,7 @@ class StreamRun(Run):
         return stream, None, self._last
 
     def _stream(self, time: StreamTime, permits: Permits) -> Stream[Any]:
-        items = Items(self._function, lambda value: reading.of_value(value, self._plan.classify))
+        items = Items(self._bare(), lambda value: reading.of_value(value, self._plan.classify))
         cut_off = self._cut_off
         source: Source
         if self._by_call == self._by_attempt == Bounds():
