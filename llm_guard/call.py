@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 
 FOREVER = float("inf")
+NEVER = -FOREVER  # the instant of what has not happened; one object for all, where each `-FOREVER` makes another
 
 _TAKEN = object()
 _log = logging.getLogger("llm_guard")
@@ -115,7 +116,7 @@ class Call:
     __slots__ = ("active", "attempts", "cut_off", "deadline", "guards", "heard", "held", "owner")
 
     def __init__(self, deadline: float = FOREVER, cut_off: CutOff | None = None,
-                 held: frozenset[object] = frozenset(), owner: object = None) -> None:
+                 held: tuple[object, ...] = (), owner: object = None) -> None:
         self.owner = owner
         self.deadline = deadline
         self.cut_off = cut_off

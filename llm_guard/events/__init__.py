@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llm_guard.events.listeners import (
+    NOBODY,
     Audience,
     Listener,
     Listeners,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "NOBODY",
     "AttemptEnded",
     "AttemptStarted",
     "Audience",

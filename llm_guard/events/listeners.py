@@ -103,6 +103,8 @@ class Listeners:
 
 #: Told of every guarded function.
 everywhere = Listeners()
+#: To a function to which nobody listened yet; none is ever added.
+NOBODY = Listeners()
 
 
 class Audience:

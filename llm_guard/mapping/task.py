@@ -87,7 +87,7 @@ class Task(Generic[T, R]):
         if above is None:
             tally = Call(cut_off=cut_off)
         else:  # the mapping is a guarded call's: that one's deadline holds, and what it holds is held
-            tally = Call(above.deadline, cut_off, above.held if above.active else frozenset())
+            tally = Call(above.deadline, cut_off, above.held if above.active else ())
         made = self._surroundings.pop(index, None) if self._surroundings else None
         try:
             if made is None:

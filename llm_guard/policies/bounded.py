@@ -62,10 +62,12 @@ class Bounded(Policy):
         self._holds = checks.one_of("holds", holds, ("attempt", "call"))
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
-        gates = plan.call_gates if self._holds == "call" else plan.attempt_gates
-        gates.append(self._gate)  # first: where neither has room, it is the key's own that a refusal tells of
-        if self._total is not None:
-            gates.append(self._total)
+        # The key's own comes first: where neither has room, it is the one that a refusal tells of.
+        gates = (self._gate,) if self._total is None else (self._gate, self._total)
+        if self._holds == "call":
+            plan.call_gates += gates
+        else:
+            plan.attempt_gates += gates
         plan.wait_at_most(self._max_wait)
 
     @property

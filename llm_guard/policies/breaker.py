@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock
@@ -19,7 +18,7 @@ from llm_guard.state.gate import Ending, Request
 from llm_guard.state.pace_words import seconds
 
 if TYPE_CHECKING:
-    from llm_guard.state.circuit import Circuit, CircuitPermit, CircuitSnapshot
+    from llm_guard.state.circuit import CircuitPermit, CircuitSnapshot
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,10 +33,16 @@ class Breaker(Policy):
     changes = True
     outlives = False
 
-    def __init__(self, circuit: Callable[[], Circuit], classify: Classify | None) -> None:
+    def __init__(self, failure_rate: float, window: int | None, window_seconds: float | None, min_calls: int,
+                 slow_call: float | None, slow_rate: float, open_for: float, trials: int, name: str | None,
+                 classify: Classify | None) -> None:
+        from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
+
         if classify is not None:
             checks.function("classify", classify)
-        self.circuit = circuit()
+        self.circuit = Circuit(failure_rate=failure_rate, window=window, window_seconds=window_seconds,
+                               min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for,
+                               trials=trials, name=name)
         self._classify = classify
         self._told = "closed"
         self._by_hand = False  # the change that is still to be told
@@ -48,7 +53,10 @@ class Breaker(Policy):
         return guarded
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
-        (plan.call_gates if by_call and plan.has_retry else plan.attempt_gates).append(self)
+        if by_call and plan.has_retry:
+            plan.call_gates += (self,)
+        else:
+            plan.attempt_gates += (self,)
         plan.read_with(self._classify)
 
     def open(self) -> None:
@@ -142,10 +150,6 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
     """
     if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError("failure_rate", function, "given by name: breaker(failure_rate=0.5)")
-    from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
-
-    circuit = partial(Circuit, failure_rate=failure_rate, window=window, window_seconds=window_seconds,
-                      min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for, trials=trials,
-                      name=name)
-    policy = Breaker(circuit, classify)
+    policy = Breaker(failure_rate, window, window_seconds, min_calls, slow_call, slow_rate, open_for, trials, name,
+                     classify)
     return policy if function is None else policy.bare(function)

@@ -37,7 +37,7 @@ class Deadline(Policy):
         self._seconds = checks.number("seconds", seconds, above=0, unit="seconds")
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
-        plan.call_deadlines.append(lambda: self._seconds)
+        plan.call_deadlines += (lambda: self._seconds,)
 
     def statistics(self) -> DeadlineStatistics:
         return DeadlineStatistics(self._seconds)

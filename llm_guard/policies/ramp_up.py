@@ -103,11 +103,11 @@ class RampUp(Policy):
         self._paused_until = -FOREVER  # of keys to come
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
-        plan.paces.append(self._gate)
+        plan.paces += (self._gate,)
         if self._costs is not None and self._cost_gate is not None:
-            plan.estimates.append(self._costs.estimate)
-            plan.attempt_gates.append(self._cost_gate)
-        plan.tellers.append(self)
+            plan.estimates += (self._costs.estimate,)
+            plan.attempt_gates += (self._cost_gate,)
+        plan.tellers += (self,)
         plan.wait_at_most(self._max_wait)
         plan.read_with(self._classify)
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
-from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
@@ -44,17 +43,11 @@ class Retry(Policy):
         self._rule = Rule(checks.whole("attempts", attempts, least=1), schedule,
                           checks.number("max_refusal_wait", max_refusal_wait, least=0, unit="seconds"),
                           _worth(retry_on), None if share is None else Budget(share))
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        budget = self._rule.budget
-        if budget is not None:
-            budget.saved = budget.most
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
         if plan.rule is not None:
             raise ConfigError("retry", self, "one @retry in a stack, for two would multiply their attempts")
-        plan.rule = lambda: self._rule
+        plan.rule = self._rule
         plan.read_with(self._classify)
 
     def statistics(self) -> RetryStatistics:
@@ -64,9 +57,13 @@ class Retry(Policy):
         return f"retry(attempts={self._rule.attempts})"
 
 
+def _any(error: BaseException | None) -> bool:
+    return True
+
+
 def _worth(retry_on: RetryOn | None) -> Callable[[BaseException | None], bool]:
     if retry_on is None:
-        return lambda error: True
+        return _any
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         classes: Any = kinds

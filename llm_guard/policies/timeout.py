@@ -89,8 +89,11 @@ class Timeout(Policy):
                                                "marked with @stream right on it")
 
     def join(self, plan: Plan, *, by_call: bool) -> None:
-        (plan.call_timeouts if by_call else plan.attempt_timeouts).append(self)
-        plan.attempt_gates.append(self)
+        if by_call:
+            plan.call_timeouts += (self,)
+        else:
+            plan.attempt_timeouts += (self,)
+        plan.attempt_gates += (self,)
 
     def statistics(self) -> TimeoutStatistics:
         return TimeoutStatistics(self.seconds, self.still_running, self.first_item, self.idle)

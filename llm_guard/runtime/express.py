@@ -30,7 +30,8 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
     request = Request(gates, plan.patience)
     now = clock.current().now
     if gates and not door.try_enter(request, now):
-        return Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners).go()
+        del request  # the runner makes one of its own
+        return Run(plan, function, args, kwargs, label, options.NONE, listeners).go()
     mine = Call(FOREVER, None, plan.policies, request)
     value: Any = None
     error: BaseException | None = None
@@ -43,7 +44,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
         if above is not None:
             mine.cut_off = above.cut_off
             above.attempts += 1
-            above.guards = plan.changing
+            above.guards = plan.policies
         if (audience := events.audience_of(listeners)) is not None:
             telling = Telling(audience, label, started)
             telling.attempt_started(started, 1, 0.0)
@@ -77,7 +78,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             return value
     except BaseException as raised:
         error = raised
-    run = Run(plan, partial(function, *args, **kwargs), label, options.NONE, listeners, telling=telling, came=started)
+    run = Run(plan, function, args, kwargs, label, options.NONE, listeners, telling=telling, came=started)
     if permits is None:
         permits = Permits(request, list(zip(gates, request.permits, strict=True)))
     try:

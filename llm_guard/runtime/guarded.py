@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from llm_guard.errors import ConfigError
-from llm_guard.events import Listener, Listeners, Takers
+from llm_guard.events import NOBODY, Listener, Listeners, Takers
 from llm_guard.runtime import options, switch
 from llm_guard.runtime.keys import Readers, bound, readers_for
 from llm_guard.runtime.options import Options
@@ -36,16 +36,18 @@ class Guarded(Generic[P, R]):
     __wrapped__: Callable[P, R]
     __name__: str
     __qualname__: str
+    _listeners = NOBODY
 
     def __init__(self, function: Callable[P, R], stack: Stack, readers: Readers | None = None, *,
                  streams: bool = False) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        if attributes := getattr(function, "__dict__", None):  # to look at one's own, even to put nothing in, makes it
+            self.__dict__.update(attributes)
         self.stack = stack
         self.streams = streams
         self.readers = readers_for(function, stack.asks, readers or {})
         self._bare = function
         self.label = getattr(function, "__qualname__", type(function).__qualname__)
-        self._listeners = Listeners()
         registry.add(self)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -91,11 +93,16 @@ class Guarded(Generic[P, R]):
 
     def on_event(self, listener: Listener) -> Callable[[], None]:
         """Tells `listener` of every event of this function; returns what takes it off again."""
-        return self._listeners.add(listener)
+        return self._listen().add(listener)
 
     def take_events(self, takers: Takers) -> Callable[[], None]:
         """As `on_event`, for certain kinds of events and without making them: see `Listeners.add_takers`."""
-        return self._listeners.add_takers(takers)
+        return self._listen().add_takers(takers)
+
+    def _listen(self) -> Listeners:
+        if self._listeners is NOBODY:
+            vars(self).setdefault("_listeners", Listeners())  # in one step: another thread may come too
+        return self._listeners
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -134,8 +141,14 @@ class _Bound(Guarded[P, R]):
         self.streams = guarded.streams
         self._bare = self.__wrapped__
         self.label = guarded.label
-        self._listeners = guarded._listeners
         self.readers = bound(guarded.readers, instance) if guarded.readers else guarded.readers
+
+    @property
+    def _listeners(self) -> Listeners:  # type: ignore[override]  # those of the function, whenever they came
+        return self.__func__._listeners
+
+    def _listen(self) -> Listeners:
+        return self.__func__._listen()
 
     def __reduce__(self) -> Any:
         return getattr, (self.__self__, self.__name__)

@@ -24,6 +24,8 @@ Asks = Keyed[Any] | Estimate
 #: For each of those, what reads it from the arguments of a call.
 Readers = Mapping[Asks, Callable[..., Hashable]]
 
+NO_READERS: Readers = {}
+
 _COST = "what a call will cost: a number, the name of a parameter, or a function of the call's arguments"
 
 
@@ -52,7 +54,7 @@ def costs_of(cost: object, ceiling: object, per: object) -> Costs | None:
 
 def readers_for(function: Callable[..., Any], asks: Sequence[Asks], known: Readers) -> Readers:
     """What reads the keys of calls of `function`; `known` are those of the guarded function that it was."""
-    return {each: known.get(each) or _reader(function, each) for each in asks}
+    return {each: known.get(each) or _reader(function, each) for each in asks} if asks else NO_READERS
 
 
 def bound(readers: Readers, instance: object) -> Readers:

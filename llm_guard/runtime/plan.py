@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from llm_guard.call import FOREVER
@@ -27,7 +27,7 @@ class Timed(Protocol):
 
 
 class Plan:
-    """A policy adds to it in `join`; afterwards it is only read.
+    """A policy adds to it in `join`; afterwards it is only read. Of tuples, for an empty one takes no memory.
 
     Gates that hold for an attempt are told from those that hold for the whole call, and so are time bounds. Gates are
     asked in the order of their list: limits after those that may refuse, so that nobody waits for a place only to be
@@ -36,23 +36,22 @@ class Plan:
     """
 
     __slots__ = ("all_gates", "asks", "attempt_gates", "attempt_timeouts", "bounds_time", "call_deadlines",
-                 "call_gates", "call_timeouts", "changing", "classify", "counts", "estimates", "fallback", "has_retry",
+                 "call_gates", "call_timeouts", "classify", "estimates", "fallback", "has_retry",
                  "is_empty", "is_paced", "is_simple", "joined", "max_wait", "paces", "patience", "plain", "policies",
                  "rule", "simple_gates", "tellers", "timeouts")
 
-    def __init__(self, policies: Sequence[Policy], classify: Classify | None = None) -> None:
-        self.changing = [policy for policy in policies if policy.changes]  # those whose states are told
-        self.policies = frozenset(policies)
+    def __init__(self, policies: tuple[Policy, ...], classify: Classify | None = None) -> None:
+        self.policies = policies
         self.classify = classify
-        self.call_gates: list[Gate | Keyed[Any]] = []
-        self.attempt_gates: list[Gate | Keyed[Any]] = []
-        self.paces: list[Gate | Keyed[Any]] = []
-        self.estimates: list[Estimate] = []  # of what a call will cost
-        self.tellers: list[Policy] = []  # those that have news for the log
-        self.call_timeouts: list[Timed] = []
-        self.attempt_timeouts: list[Timed] = []
-        self.call_deadlines: list[Callable[[], float]] = []
-        self.rule: Callable[[], Rule] | None = None
+        self.call_gates: tuple[Gate | Keyed[Any], ...] = ()
+        self.attempt_gates: tuple[Gate | Keyed[Any], ...] = ()
+        self.paces: tuple[Gate | Keyed[Any], ...] = ()
+        self.estimates: tuple[Estimate, ...] = ()  # of what a call will cost
+        self.tellers: tuple[Policy, ...] = ()  # those that have news for the log
+        self.call_timeouts: tuple[Timed, ...] = ()
+        self.attempt_timeouts: tuple[Timed, ...] = ()
+        self.call_deadlines: tuple[Callable[[], float], ...] = ()
+        self.rule: Rule | None = None
         self.fallback: Callable[[Exception, tuple[Any, ...], dict[str, Any]], Any] | None = None
         self.max_wait = FOREVER
         self.is_empty = not policies
@@ -63,29 +62,28 @@ class Plan:
         for policy in policies:
             self.joined += 1
             policy.join(self, by_call=self.joined <= retry_at)
-        for gates in (self.call_gates, self.attempt_gates):
-            gates.sort(key=_limits)
-        self.attempt_gates += self.paces
-        self.all_gates = [*self.call_gates, *self.attempt_gates]
+        self.call_gates = tuple(sorted(self.call_gates, key=_limits))
+        self.attempt_gates = tuple(sorted(self.attempt_gates, key=_limits)) + self.paces
+        self.all_gates = self.call_gates + self.attempt_gates
         self.asks: tuple[Asks, ...] = (
             *(gate for gate in self.all_gates if isinstance(gate, Keyed)), *self.estimates)
-        self.counts = bool(self.paces)  # the tokens of answers
+        self.is_paced = bool(self.paces)  # then the tokens of answers are counted
         self.bounds_time = bool(self.call_timeouts or self.attempt_timeouts or self.call_deadlines)
-        self.timeouts = [*self.call_timeouts, *self.attempt_timeouts]
+        self.timeouts = self.call_timeouts + self.attempt_timeouts
         self._look_for_short_way()
 
     def _look_for_short_way(self) -> None:
         """What `runtime.express` goes by, and whether it may."""
-        self.is_paced = bool(self.paces)
-        self.plain = reading.COUNTED_PLAIN if self.counts else reading.PLAIN
-        rule = None if self.rule is None else self.rule()
+        self.plain = reading.COUNTED_PLAIN if self.is_paced else reading.PLAIN
+        rule = self.rule
         self.patience = None if rule is None else rule.max_refusal_wait
         self.is_simple = not (self.is_empty or self.call_gates or self.call_deadlines or self.asks or self.fallback
                               or (rule is not None and rule.budget is not None))
         # A timeout is a gate for the sake of what still runs: where nothing does, it lets everybody in.
-        self.simple_gates: tuple[Gate, ...] = tuple(
-            gate for gate in self.attempt_gates
-            if not isinstance(gate, Keyed) and id(gate) not in set(map(id, self.timeouts)))
+        self.simple_gates: tuple[Gate, ...] = self.attempt_gates  # type: ignore[assignment]  # no families: `asks`
+        if self.timeouts:
+            bounds = set(map(id, self.timeouts))
+            self.simple_gates = tuple([gate for gate in self.simple_gates if id(gate) not in bounds])
 
     def read_with(self, classify: Classify | None) -> None:
         """Sets how ends are read; a stack reads them in one way."""

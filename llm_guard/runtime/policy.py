@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from llm_guard.errors import ConfigError
@@ -25,7 +26,8 @@ class Policy:
     """
 
     name = "policy"
-    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+    _made_with: tuple[Any, ...]
+    _made_with_names: Mapping[str, Any] = MappingProxyType({})
     #: Whether it may stand in one stack more than once, in the shape of different objects.
     repeatable = True
     #: Whether it has states of which listeners are told.
@@ -35,13 +37,14 @@ class Policy:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = super().__new__(cls)
-        made._made_with = args, kwargs
+        made._made_with = args
+        if kwargs:
+            made._made_with_names = kwargs
         return made
 
     def anew(self) -> Self:
         """A policy with the same settings, as they are now, and a state of its own that knows nothing yet."""
-        args, kwargs = self._made_with
-        made = type(self)(*args, **kwargs)
+        made = type(self)(*self._made_with, **self._made_with_names)
         for setting in self.live:
             setattr(made, setting, getattr(self, setting))
         return made

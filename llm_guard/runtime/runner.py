@@ -8,6 +8,7 @@ what is meant to be held for the whole call.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 from llm_guard import call, clock, events
@@ -22,7 +23,7 @@ from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.telling import Telling, tell_news
 from llm_guard.state.gate import Ending, Request
-from llm_guard.state.tries import Tries
+from llm_guard.state.tries import Rule, Tries
 
 #: Of an attempt, or a call, that was interrupted.
 NO_VERDICT = Ending(IGNORED, 0.0)
@@ -31,27 +32,28 @@ NO_VERDICT = Ending(IGNORED, 0.0)
 class Run:
     """One guarded call."""
 
-    __slots__ = ("_above", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline", "_ended",
-                 "_function", "_heard", "_held", "_keys", "_max_wait", "_name", "_nested",
-                 "_owner", "_patience", "_plan", "_ran_for", "_telling", "_time", "_timeout", "_tries")
+    __slots__ = ("_above", "_args", "_attempt_limit", "_attempts", "_call_permits", "_came", "_cut_off", "_deadline",
+                 "_ended", "_function", "_heard", "_held", "_keys", "_kwargs", "_max_wait", "_name", "_nested",
+                 "_owner", "_patience", "_plan", "_ran_for", "_rule", "_telling", "_time", "_timeout", "_tries")
 
-    def __init__(self, plan: Plan, function: Callable[[], Any], name: str, options: Options,
-                 listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
+    def __init__(self, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+                 name: str, options: Options, listeners: events.Listeners, keys: dict[Asks, Hashable] | None = None,
                  telling: Telling | None = None, came: float | None = None) -> None:
         self._plan = plan
         self._keys = keys
-        self._function = function
+        self._function, self._args, self._kwargs = function, args, kwargs
         self._name = name
         self._time = clock.current()
         above = self._above = call.in_progress()
         self._nested = above is not None and above.owner is not None
         self._owner = above.owner if above is not None and above.owner is not None else object()
-        self._held = plan.policies if above is None or not above.active else above.held | plan.policies
+        self._held = plan.policies if above is None or not above.active else (*above.held, *plan.policies)
         self._cut_off = None if above is None else above.cut_off
         self._bound_in_time(FOREVER if above is None else above.deadline, options, came)
         self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
-        self._tries = self._begin_tries(options)
-        self._patience = None if self._tries is None else self._tries.patience()  # at first
+        self._rule = self._rule_under(options)
+        self._tries: Tries | None = None  # from the first attempt on
+        self._patience = None if self._rule is None else self._rule.max_refusal_wait  # at first
         self._attempts = 0  # that started
         self._ended = 0.0  # when the last one did
         self._ran_for = 0.0  # seconds, without waits
@@ -85,19 +87,24 @@ class Run:
             cooperative.append(options.deadline)
         return by_call, by_attempt, cooperative
 
-    def _begin_tries(self, options: Options) -> Tries | None:
-        if self._plan.rule is None:
+    def _rule_under(self, options: Options) -> Rule | None:
+        rule = self._plan.rule
+        if rule is None:
             return None
-        rule = self._plan.rule()
         if options.attempts is not None:
             rule = rule._replace(attempts=options.attempts)
         if options.max_refusal_wait is not None:
             rule = rule._replace(max_refusal_wait=options.max_refusal_wait)
-        return Tries(rule, self._time.random, paced=bool(self._plan.paces))
+        return rule
+
+    def _begin_tries(self) -> None:
+        if self._rule is not None:
+            self._tries = Tries(self._rule, self._time.random, paced=self._plan.is_paced)
 
     def go_on(self, permits: Permits, started: float, value: Any, error: BaseException | None, heard: object) -> Any:
         """Takes over a call whose first attempt was made elsewhere, and is not ended yet."""
         self._attempts = 1
+        self._begin_tries()
         self._came, self._heard, heard = started, heard, None
         try:
             return self.go((permits, started, value, error))
@@ -175,10 +182,12 @@ class Run:
         if by_call:
             self._call_permits = Permits(request, permits[:by_call])
             permits = permits[by_call:]
+        if not again:
+            self._begin_tries()
         self._attempts += 1
         if self._above is not None:
             self._above.attempts += 1
-            self._above.guards = self._plan.changing
+            self._above.guards = self._plan.policies
         return Permits(request, permits)
 
     def _make(self, permits: Permits, before: Any) -> tuple[Any, BaseException | None, Ending]:
@@ -215,7 +224,7 @@ class Run:
             seconds = self._ended - started
             self._ran_for += seconds
             ending = Ending(outcome, seconds, self._timeout, None if error is None else type(error),
-                            bool(self._plan.paces))
+                            self._plan.is_paced)
             permits.end(ending)
             if self._telling is not None or self._plan.tellers:
                 self._tell_end(ending, self._ended)
@@ -241,7 +250,7 @@ class Run:
 
     def _counts(self) -> bool:
         """Whether the tokens of an answer are of interest."""
-        return self._plan.counts or self._telling is not None
+        return self._plan.is_paced or self._telling is not None
 
     def _run_function(self, started: float, permits: Permits) -> Any:
         """In this thread, or, where a timeout bounds it, on a worker."""
@@ -250,15 +259,18 @@ class Run:
         token = call.begin(mine)
         try:
             if limit < FOREVER:
-                return run_in_time(self._function, mine, limit, started + limit, self._held_for(permits),
+                return run_in_time(self._bare(), mine, limit, started + limit, self._held_for(permits),
                                    self._plan.timeouts)
             try:
-                return self._function()
+                return self._function(*self._args, **self._kwargs)
             finally:
                 mine.active = False  # its context may outlive it
         finally:
             call.end(token)
             self._heard, mine.heard = mine.heard, None
+
+    def _bare(self) -> Callable[[], Any]:
+        return partial(self._function, *self._args, **self._kwargs)
 
     def _held_for(self, permits: Permits) -> tuple[Permits, ...]:
         """All that an attempt runs under."""

@@ -12,7 +12,7 @@ from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import express, options, switch
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
-from llm_guard.runtime.keys import Asks, Readers, keys_of, readers_for
+from llm_guard.runtime.keys import NO_READERS, Asks, Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
@@ -36,12 +36,12 @@ class Stack:
     """
 
     _listeners: Listeners | None = None  # to its own calls, from the first one on
+    _plans: dict[frozenset[object], Plan] | None = None  # without what a call above holds, from the first such call on
 
     def __init__(self, policies: tuple[Policy, ...], classify: Classify | None = None) -> None:
         self.policies = tuple(dict.fromkeys(policies))
         self.classify = classify
         self._plan = Plan(self.policies, classify)
-        self._plans: dict[frozenset[object], Plan] = {frozenset(): self._plan}
 
     def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
         """`function` under this stack; one that is guarded already gets its own stack beneath this one."""
@@ -79,7 +79,7 @@ class Stack:
             off: Any = partial(function, *args, **kwargs)
             return unguarded(off) if streams else off()  # type: ignore[return-value]  # it does all that R can
         label = getattr(function, "__qualname__", type(function).__qualname__)
-        readers = readers_for(function, self._plan.asks, {}) if self._plan.asks else _NO_READERS
+        readers = readers_for(function, self._plan.asks, NO_READERS)
         self.check_kind(streams=streams)
         result: R = self.run(function, label, args, kwargs, options.NONE, self._listen(), readers, streams)
         return result
@@ -91,22 +91,22 @@ class Stack:
         plan = self._plan
         if chosen is options.NONE and not streams and express.may(plan, above):
             return express.carry(plan, above, function, label, args, kwargs, listeners)
-        if above is not None and above.active and not above.held.isdisjoint(plan.policies):
-            plan = self._plan_without(above.held & plan.policies)
+        if (above is not None and above.active and above.held
+                and (held := frozenset(above.held).intersection(plan.policies))):
+            plan = self._plan_without(held)
             if plan.is_empty and chosen is options.NONE:
                 if clock.current().now() >= above.deadline:
                     raise Saturated("the deadline had passed before the call could start", policy="deadline")
                 return unguarded(partial(function, *args, **kwargs)) if streams else function(*args, **kwargs)
         keys = keys_of(plan.asks, readers, args, kwargs) if plan.asks else None
-        bare = partial(function, *args, **kwargs)
         runner = StreamRun if streams else Run
         if plan.fallback is None:
-            return runner(plan, bare, label, chosen, listeners, keys).go()
+            return runner(plan, function, args, kwargs, label, chosen, listeners, keys).go()
         try:
-            return runner(plan, bare, label, chosen, listeners, keys).go()
+            return runner(plan, function, args, kwargs, label, chosen, listeners, keys).go()
         except Exception as error:
             answer = plan.fallback(error, args, kwargs)
-        return unguarded(lambda: answer) if streams and not isinstance(answer, Stream) else answer
+        return unguarded(partial(_same, answer)) if streams and not isinstance(answer, Stream) else answer
 
     def check_kind(self, *, streams: bool) -> None:
         """Refuses a function of a kind that its policies cannot guard; `streams`: one that streams."""
@@ -151,9 +151,11 @@ class Stack:
         return found
 
     def _plan_without(self, held: frozenset[object]) -> Plan:
+        if self._plans is None:
+            self._plans = {}
         plan = self._plans.get(held)
         if plan is None:
-            left = [policy for policy in self.policies if policy not in held]
+            left = tuple([policy for policy in self.policies if policy not in held])
             plan = self._plans[held] = Plan(left, self._plan.classify)
         return plan
 
@@ -161,11 +163,12 @@ class Stack:
         return f"stack({', '.join(policy.name for policy in self.policies)})"
 
 
+def _same(answer: Any) -> Any:  # a lambda's cell would be made with every call
+    return answer
+
+
 def _waiting_for(gate: Gate | Keyed[Any]) -> int:
     return sum(map(door.waiting, gate.gates())) if isinstance(gate, Keyed) else door.waiting(gate)
-
-
-_NO_READERS: Readers = {}
 
 
 def stack(*policies: Policy, classify: Classify | None = None) -> Stack:

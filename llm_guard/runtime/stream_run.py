@@ -71,7 +71,7 @@ class StreamRun(Run):
         return stream, None, self._last
 
     def _stream(self, time: StreamTime, permits: Permits) -> Stream[Any]:
-        items = Items(self._function, lambda value: reading.of_value(value, self._plan.classify))
+        items = Items(self._bare(), lambda value: reading.of_value(value, self._plan.classify))
         cut_off = self._cut_off
         source: Source
         if self._by_call == self._by_attempt == Bounds():
@@ -96,7 +96,7 @@ class StreamRun(Run):
     def ending(self, outcome: Outcome, error: BaseException | None, time: StreamTime) -> Ending:
         late = outcome.kind is Kind.TIMEOUT and time.first_item is not None
         return Ending(outcome, time.took, None if late else self._timeout, None if error is None else type(error),
-                      bool(self._plan.paces), time.first_item)
+                      self._plan.is_paced, time.first_item)
 
     def end(self, ending: Ending) -> None:
         permits, self._permits = self._permits, None

@@ -24,7 +24,7 @@ def unguarded(function: Callable[[], Any]) -> Stream[Any]:
     items = Items(function, lambda value: SUCCESS)
     now = clock.current().now
     time = StreamTime(now(), now(), _UNBOUND, _UNBOUND)
-    stream: Stream[Any] = Stream(items, _Plain(items), Call(), _NOBODY, time, now, FOREVER, frozenset())
+    stream: Stream[Any] = Stream(items, _Plain(items), Call(), _NOBODY, time, now, FOREVER, ())
     stream.begin()
     return stream
 

@@ -36,7 +36,7 @@ class Stream(Generator[T, Any, Any]):
                  "_returned", "_source", "_time", "_turn")
 
     def __init__(self, items: Items, source: Source, mine: Call, attempt: Attempt, time: StreamTime,
-                 now: Callable[[], float], deadline: float, policies: frozenset[object]) -> None:
+                 now: Callable[[], float], deadline: float, policies: tuple[object, ...]) -> None:
         self._items = items
         self._source = source
         self._call = mine
@@ -157,7 +157,7 @@ class Stream(Generator[T, Any, Any]):
         deadline = self._deadline if asker is None else min(self._deadline, asker.deadline)
         limit = self._time.ask(self._now(), deadline)
         self._call.deadline = self._time.deadline(deadline)
-        self._call.held = self._policies if asker is None or not asker.active else self._policies | asker.held
+        self._call.held = self._policies if asker is None or not asker.active else (*self._policies, *asker.held)
         return limit
 
     def _is_given_up(self) -> bool:

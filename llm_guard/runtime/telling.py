@@ -39,9 +39,8 @@ class Telling:
             told(self._number, at, self._name, attempt, outcome.kind, ending.seconds, outcome.hint, error,
                  outcome.output_tokens, outcome.total_tokens)
         if audience.state_changed:
-            for policy in plan.changing:
-                change = policy.change(at, keys)
-                if change is not None:
+            for policy in plan.policies:
+                if policy.changes and (change := policy.change(at, keys)) is not None:
                     for told in audience.state_changed:
                         told(self._number, at, self._name, policy.name, *change)
 

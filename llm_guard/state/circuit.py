@@ -68,12 +68,19 @@ class _Entered(local):
         self.permits: list[CircuitPermit] = []
 
 
+def _is_exception(kind: type[BaseException], error: BaseException) -> bool:
+    return issubclass(kind, Exception)
+
+
 class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # circuitbreaker has no types
     """A circuit breaker, thread-safe, whose lock is never held during a call; for its options see `CircuitState`.
 
     While it lives, a circuit with a name is found in `CircuitBreakerMonitor`, the second "name" as "name#2"; one
     without takes that of the first function it decorates. Raises `ConfigError` for options that cannot work.
     """
+
+    EXPECTED_EXCEPTION = _is_exception  # one for all; of a class circuitbreaker would make a function for each circuit
+    _entered: _Entered | None = None  # from the first block on
 
     def __init__(self, *, failure_rate: float = 0.5, window: int | None = None, window_seconds: float | None = None,
                  min_calls: int = 20, slow_call: float | None = None, slow_rate: float = 1.0, open_for: float = 5.0,
@@ -85,7 +92,6 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
                               max_open=max_open, trials=trials, trial_timeout=trial_timeout)
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError("name", name, "a text that is not empty, or None")
-        self._entered = _Entered()
         if name is not None:
             self._list_in(CircuitBreakerMonitor.circuit_breakers, name)
 
@@ -143,7 +149,7 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
         The thread that enters must be the one that leaves.
         """
         now = clock.current().now()
-        permits = self._entered.permits
+        permits = self._permits_entered()
         if permits and self._is_running(permits[-1], now):
             permits.append(permits[-1])
         else:
@@ -151,7 +157,7 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        permits = self._entered.permits
+        permits = self._permits_entered()
         permit = permits.pop() if permits else None
         if permit is None or permit in permits:
             return  # entered by another thread, or part of a trial, which ends with the outer block
@@ -222,6 +228,12 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
         """Failures in the window; while not closed, those that opened it."""
         with self._lock:
             return self._tally(clock.current().now()).failures
+
+    def _permits_entered(self) -> list[CircuitPermit]:
+        entered = self._entered
+        if entered is None:  # in one step: another thread may enter too
+            entered = self.__dict__.setdefault("_entered", _Entered())
+        return entered.permits
 
     def _verdict(self, error: BaseException) -> bool | None:
         if isinstance(error, Rejected | Cancelled):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import weakref
 from typing import Any
 
 
@@ -13,7 +12,10 @@ class Listed:
     The registry is given a second face of the same state, equal to the first, which goes when the first does.
     """
 
+    __slots__ = ("__dict__", "_registry")  # `__dict__` is what the two faces share
+
     _name: str | None
+    _registry: dict[Any, Any]
 
     def _list_in(self, registry: dict[str, Any], name: str) -> None:
         """Takes `name`, or, where another has it, "name#2" and so on.
@@ -25,16 +27,16 @@ class Listed:
         for number in itertools.count(1):
             own = self._name = name if number == 1 else f"{name}#{number}"
             if registry.setdefault(own, face) is face:
-                weakref.finalize(self, _unlist, registry, own, face).atexit = False
+                self._registry = registry
                 return
+
+    def __del__(self) -> None:
+        registry = getattr(self, "_registry", None)
+        if registry is not None and registry.get(self._name) == self:
+            registry.pop(self._name, None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Listed) and self.__dict__ is other.__dict__
 
     def __hash__(self) -> int:
         return id(self.__dict__)
-
-
-def _unlist(registry: dict[str, Any], name: str, face: Listed) -> None:
-    if registry.get(name) is face:
-        registry.pop(name, None)

@@ -20,6 +20,8 @@ GROWTH = 1.6  # of the open time, with each opening that follows a failed trial
 JITTER = (0.75, 1.25)  # of the open time, so that many clients do not come back together
 LULL = 10.0  # where nobody came for so many seconds though a trial could have started, patience begins anew
 
+_NO_VOTES = Tally()
+
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"  # circuitbreaker's words too
 
 
@@ -70,7 +72,7 @@ class CircuitState:
     _opened_for: float  # how long it opens, or opened last, before jitter
     _at_opening: Tally
     _last_failure: type[BaseException] | None
-    _running: list[CircuitPermit]  # the trials; some may have given their place back
+    _running: tuple[CircuitPermit, ...]  # the trials; some may have given their place back
     _succeeded: int  # trials
     _succeeded_slowly: int
 
@@ -112,7 +114,7 @@ class CircuitState:
                 return CircuitPermit(self._generation, now, False)
             if self._admits(now):
                 trial = CircuitPermit(self._generation, now, True)
-                self._running.append(trial)
+                self._running += (trial,)
                 return trial
             refused = self._look(now)
         raise self._refusal(refused)
@@ -184,15 +186,15 @@ class CircuitState:
         with self._lock:
             return permit in self._running_at(now)
 
-    def _running_at(self, now: float) -> list[CircuitPermit]:
+    def _running_at(self, now: float) -> tuple[CircuitPermit, ...]:
         """The trials that hold a place."""
-        self._running = [permit for permit in self._running
-                         if not permit.given_back and now < permit.started + self._trial_timeout]
+        self._running = tuple([permit for permit in self._running
+                               if not permit.given_back and now < permit.started + self._trial_timeout])
         return self._running
 
     def _passed(self, permit: CircuitPermit, good: bool, seconds: float, error: type[BaseException] | None) -> bool:
         """Takes the vote of a trial; False when it is to open again."""
-        self._running.remove(permit)
+        self._running = tuple([other for other in self._running if other is not permit])
         if not good:
             self._last_failure = error
             return False
@@ -216,14 +218,14 @@ class CircuitState:
         self._open_until = None
         self._open_since = math.inf
         self._opened_for = self._open_for
-        self._at_opening = Tally()
+        self._at_opening = _NO_VOTES
         self._last_failure = None
         self._ballot.clear()
         self._begin_era()
 
     def _begin_era(self) -> None:
         self._generation += 1
-        self._running = []
+        self._running = ()
         self._succeeded = self._succeeded_slowly = 0
 
     def state_at(self, now: float) -> tuple[str, float]:

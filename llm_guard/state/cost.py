@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from llm_guard.call import NEVER
 from llm_guard.state.leak import CATCH_UP
 from llm_guard.state.pace_allowance import FARTHEST
 
@@ -44,13 +45,13 @@ class CostLimit:
     def __init__(self, ceiling: float, per: float) -> None:
         self.ceiling = ceiling
         self.per = per
-        self._last = -math.inf  # the start of the last call
-        self._next_start = -math.inf  # when what was spent is paid for
+        self._last = NEVER  # the start of the last call
+        self._next_start = NEVER  # when what was spent is paid for
         self._credit = 0.0  # what was paid for and not spent
         self._slices: deque[list[float]] = deque()  # [number, cost] of those that still count and are not empty
         self._total = 0.0
         self.under_way = 0.0  # of the calls that have not ended, by their estimates
-        self._left, self._left_at, self._left_until = math.inf, -math.inf, -math.inf  # as the server told last
+        self._left, self._left_at, self._left_until = math.inf, NEVER, NEVER  # as the server told last
 
     def ready_at(self, now: float, cost: float) -> float:
         """When a call of that cost may start: `now`, or a later instant at which to ask again."""

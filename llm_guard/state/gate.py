@@ -54,12 +54,8 @@ class Request:
     will cost.
     """
 
-    by_call = 0
-    deadline = FOREVER
-    owner: object = None
-    nested = False
-    since = 0.0
-    refusal: Rejected | None = None
+    __slots__ = ("by_call", "deadline", "gates", "keys", "nested", "owner", "patience", "permits", "refusal", "since",
+                 "urgent")
 
     def __init__(self, gates: Sequence[Gate | Keyed[Any]], patience: float | None = None,
                  keys: Mapping[Any, Hashable] | None = None, urgent: bool = False) -> None:
@@ -67,7 +63,13 @@ class Request:
         self.patience = patience
         self.keys = keys
         self.urgent = urgent
-        self.permits: list[Any] = []
+        self.by_call = 0
+        self.deadline = FOREVER
+        self.owner: object = None
+        self.nested = False
+        self.since = 0.0
+        self.permits: Sequence[Any] = ()
+        self.refusal: Rejected | None = None
 
 
 class Gate(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from llm_guard import clock
-from llm_guard.call import FOREVER
+from llm_guard.call import FOREVER, NEVER
 from llm_guard.state.gate import Gate, Request
 
 
@@ -20,10 +20,10 @@ class Waiting:
         self.number = number
         self.waiter: clock.Waiter | None = None
         self.wake_at = FOREVER  # when the gates are worth asking again
-        self.asleep_until = -FOREVER  # when its thread wakes by itself
+        self.asleep_until = NEVER  # when its thread wakes by itself
 
     def wake(self) -> None:
-        self.asleep_until = -FOREVER
+        self.asleep_until = NEVER
         self.tell()
 
     def tell(self) -> None:

@@ -3,7 +3,7 @@ burst of one)."""
 
 from __future__ import annotations
 
-import math
+from llm_guard.call import NEVER
 
 #: A start that comes late is made up for by the next ones, but never more than this many seconds of it.
 CATCH_UP = 0.010
@@ -18,8 +18,8 @@ class Leak:
     __slots__ = ("_last", "next_start")
 
     def __init__(self) -> None:
-        self._last = -math.inf
-        self.next_start = -math.inf
+        self._last = NEVER
+        self.next_start = NEVER
 
     def take(self, now: float, since: float, rate: float) -> None:
         """A call starts that has waited since `since`; the next follows at `rate` calls a second.

@@ -291,7 +291,7 @@ class Line:
             if self._inside.pop(request, None) is not None:
                 for gate, permit in zip(request.gates, request.permits, strict=True):
                     gate.end(now, permit, Ending(IGNORED, 0.0))
-            request.permits = []
+            request.permits = ()
             self._serve(request.gates, now)
         self._section.catch_up()
 

@@ -19,6 +19,7 @@ import math
 from random import Random
 
 from llm_guard import checks
+from llm_guard.call import NEVER
 from llm_guard.errors import ConfigError
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.state.pace_allowance import Allowance, FixedWindows
@@ -36,9 +37,10 @@ FAILURES_TO_CLOSE = 8
 
 class Start:
     """What a call remembers of its start: the number in flight before it, the state of the pace, when it was, how many
-    had started before it, and how many seconds after the last of them."""
+    had started before it, and how many seconds after the last of them. `load` is that of the pace: None once it ended.
+    """
 
-    __slots__ = ("cold", "gap", "k", "number", "probing", "started")
+    __slots__ = ("cold", "gap", "k", "load", "number", "probing", "started")
 
     def __init__(self, k: int, cold: bool, probing: bool, started: float, number: int) -> None:
         self.k = k
@@ -47,6 +49,7 @@ class Start:
         self.started = started
         self.number = number
         self.gap = math.inf
+        self.load: Load | None = None
 
 
 class Pace:
@@ -77,10 +80,10 @@ class Pace:
         self._allowance = Allowance()
         self._windows = FixedWindows()
         self.story = Story(self._gate, self._load, self._allowance)
-        self._in_flight: set[Start] = set()
-        self._last_event = -math.inf  # a start or an end
+        self.in_flight = 0  # calls that have started and not ended
+        self._last_event = NEVER  # a start or an end
         self._cold = True  # no success yet, or none since the model was last seen to load
-        self._epoch = self._epoch_before = -math.inf
+        self._epoch = self._epoch_before = NEVER
         self._ok_since_cut = True
         self._failures_in_a_row = 0
 
@@ -96,11 +99,6 @@ class Pace:
         self._ceiling = checks.optional_number("ceiling", value, above=0, unit="calls a second")
         self._load.rate.ceiling = math.inf if self._ceiling is None else self._ceiling
 
-    @property
-    def in_flight(self) -> int:
-        """How many calls have started and not ended."""
-        return len(self._in_flight)
-
     # Before a call.
 
     def ready_at(self, now: float) -> float:
@@ -115,7 +113,7 @@ class Pace:
         if self._gate.taken():
             return math.inf
         allowed_at = self._allowance.ready_at(now)
-        return allowed_at if allowed_at > now else self._load.ready_at(now, len(self._in_flight))
+        return allowed_at if allowed_at > now else self._load.ready_at(now, self.in_flight)
 
     def hopeless(self, now: float, deadline: float) -> bool:
         """A call that starts now would most likely not end in time."""
@@ -136,12 +134,13 @@ class Pace:
         The bucket catches up on late wake-ups, by 10 ms at most: in any window of w seconds at most
         rate * (w + 0.010) + 1 calls start, where each started when `ready_at` allowed it.
         """
-        call = Start(len(self._in_flight), self._cold, self._gate.probing, now, self._allowance.started)
+        call = Start(self.in_flight, self._cold, self._gate.probing, now, self._allowance.started)
         if call.probing:
             self._gate.probe = call
         if call.cold:
             self.story.begin(now)
-        self._in_flight.add(call)
+        self.in_flight += 1
+        call.load = self._load
         call.gap = self._load.start(now, now if since is None else since)
         self._allowance.take()
         self._windows.take()
@@ -161,9 +160,10 @@ class Pace:
 
         It gives its place back, and the probe's, however it ended. A call that ended before changes nothing.
         """
-        if start not in self._in_flight:
+        if start.load is not self._load:
             return
-        self._in_flight.remove(start)
+        start.load = None
+        self.in_flight -= 1
         self._last_event = now
         probe = start is self._gate.probe
         if probe:
@@ -221,7 +221,7 @@ class Pace:
             self._load.answered(now, latency, timeout, fresh, tokens, first_item)
         elif window.holds_back and window.slow_start:
             window.grow(now)
-        if len(self._in_flight) + 1 < 0.7 * window.size:
+        if self.in_flight + 1 < 0.7 * window.size:
             window.holds_back = False
 
     def _lives(self, now: float, votes: bool) -> None:
@@ -254,7 +254,7 @@ class Pace:
         if probe:
             self._gate.probe_refused(now, hint, self._windows.next_probe(now))
         elif fresh and self._ok_since_cut:
-            if self._load.cut(now, call.k, call.gap, len(self._in_flight), hint, grew):
+            if self._load.cut(now, call.k, call.gap, self.in_flight, hint, grew):
                 self._epoch_before = self._epoch
             self._epoch = now
             self._ok_since_cut = False
@@ -293,7 +293,7 @@ class Pace:
 
     def _cool_down(self, now: float) -> None:
         """A server left alone long enough has most likely unloaded its model."""
-        if (self._idle is not None and not self._in_flight and not self._cold and now - self._last_event > self._idle
+        if (self._idle is not None and not self.in_flight and not self._cold and now - self._last_event > self._idle
                 and now - (left_at := max(self._last_event, self._load.rate.next_start)) > self._idle):
             self._cold = True
             self._load.window.restart()
@@ -306,7 +306,7 @@ class Pace:
         gate, rate, window = self._gate, self._load.rate, self._load.window
         rate.follow_schedule(now)
         self.story.note(now, self._cold)
-        return PaceSnapshot(self.story.state, window.size, None if rate.dormant else rate.value, len(self._in_flight),
+        return PaceSnapshot(self.story.state, window.size, None if rate.dormant else rate.value, self.in_flight,
                             max(gate.opens_at, self._allowance.ready_at(now)) - now, self._load.strain.seconds,
                             self.story.why, self.story.since(now), self.story.next_probe_in(now),
                             rate.bound if rate.learned else None, (window.held or None) if window.slots else None,

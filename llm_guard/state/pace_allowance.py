@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.call import NEVER
+
 #: Resets further off than this many seconds are left to the server's own refusals, which say how long to wait.
 FARTHEST = 60.0
 #: Seconds of the windows in which limits are commonly counted: a period is taken for one of these, or for none. None is
@@ -28,7 +30,7 @@ class Allowance:
 
     def __init__(self) -> None:
         self._left = 0.0
-        self.until = -math.inf
+        self.until = NEVER
         self.started = 0  # calls so far
 
     def tell(self, now: float, remaining: float, reset: float, started: int) -> None:
@@ -40,7 +42,7 @@ class Allowance:
 
     def lift(self) -> None:
         """What was told is forgotten."""
-        self.until = -math.inf
+        self.until = NEVER
 
     def take(self) -> None:
         """A call starts."""
@@ -70,8 +72,8 @@ class FixedWindows:
         """Nothing is known of windows."""
         self._period: float | None = None
         self._fits = 0  # resets that fitted the period
-        self._early = self._late = -math.inf  # the last reset lay between these
-        self._closed_at = self._not_before = -math.inf  # the first and the last refusal since: the next one is after it
+        self._early = self._late = NEVER  # the last reset lay between these
+        self._closed_at = self._not_before = NEVER  # the first and the last refusal since: the next one is after it
         self._count = 0  # calls let in since the last reset
         self._last_count = 0  # in the window before
         self._full: int | None = None  # how many a window lets in, as far as known
@@ -96,7 +98,7 @@ class FixedWindows:
     def closed(self, now: float) -> None:
         """The account has no calls left at this instant."""
         self._not_before = max(self._not_before, now)
-        if self._closed_at == -math.inf:
+        if self._closed_at == NEVER:
             self._closed_at = now
 
     def opened(self, at: float) -> None:
@@ -106,7 +108,7 @@ class FixedWindows:
                 and self._closed_at - self._late > self._period):  # a lull of some windows
             passed = self._period * math.floor((self._closed_at - self._late) / self._period)
             self._early, self._late = self._early + passed, self._late + passed
-        self._closed_at = -math.inf
+        self._closed_at = NEVER
         fitting = self._period if self._fits_in(self._period, early, late) else next(
             (period for period in PERIODS if self._fits_in(period, early, late)), None)
         self._fits = self._fits + 1 if fitting is not None and fitting == self._period else int(fitting is not None)
@@ -132,5 +134,5 @@ class FixedWindows:
         return late if now < late else None
 
     def _fits_in(self, period: float | None, early: float, late: float) -> bool:
-        return (period is not None and self._late > -math.inf
+        return (period is not None and self._late > NEVER
                 and max(early, self._early + period) <= min(late, self._late + period))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from random import Random
+
+from llm_guard.call import NEVER
 
 #: The longest wait for all, in seconds, that a server's hint can ask for, by what it is about.
 LONGEST_HINT, LONGEST_LOADING, LONGEST_QUOTA = 60.0, 30.0, 86_400.0
@@ -24,9 +25,9 @@ class Gate:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self.at = -math.inf
-        self.paused_until = -math.inf  # by hand
-        self.exhausted_until = -math.inf
+        self.at = NEVER
+        self.paused_until = NEVER  # by hand
+        self.exhausted_until = NEVER
         # By the server's word or its failures, its probes in vain, without a lull; None: open, or paused by hand.
         self.shut_since: float | None = None
         self.probe: object | None = None  # the call that probes just now
@@ -102,7 +103,7 @@ class Gate:
 
     def open(self, now: float) -> None:
         """Everybody passes."""
-        self.at, self.exhausted_until = now, -math.inf
+        self.at, self.exhausted_until = now, NEVER
         self.shut_since, self.probe, self._probes = None, None, 0
 
     def pause(self, now: float, seconds: float) -> None:

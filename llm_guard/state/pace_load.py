@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.call import NEVER
 from llm_guard.state.pace_latency import Latency, Strain
 from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_window import Window
@@ -26,8 +27,8 @@ class Load:
         self.rate = rate
         self.strain = Strain()
         self.latency: Latency = self.strain.whole
-        self._last_start = -math.inf
-        self._spaced_until = -math.inf
+        self._last_start = NEVER
+        self._spaced_until = NEVER
 
     @property
     def ramping(self) -> bool:
@@ -37,8 +38,8 @@ class Load:
     @property
     def wanted_at(self) -> float:
         """When a call last waited for what slow start is raising."""
-        return max(self.window.waited_at if self.window.slow_start else -math.inf,
-                   self.rate.waited_at if self.rate.ramping else -math.inf)
+        return max(self.window.waited_at if self.window.slow_start else NEVER,
+                   self.rate.waited_at if self.rate.ramping else NEVER)
 
     def ready_at(self, now: float, in_flight: int) -> float:
         """When there is room for one more: `now`, a later instant, or inf (when a call has ended)."""

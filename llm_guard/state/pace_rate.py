@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.call import NEVER
 from llm_guard.state.leak import Leak
 from llm_guard.state.pace_schedule import Schedule
 
@@ -43,10 +44,10 @@ class Rate:
         self._value = self._first
         self.slow_start = True
         self.bound = math.inf  # the rate the server was last seen to bear; inf: it never said "rate"
-        self._cut_at = self._growth_capped_until = -math.inf
+        self._cut_at = self._growth_capped_until = NEVER
         self._latency_at_cut: float | None = None
         self.holds_back = False  # some call waited for the bucket since the last tick
-        self.waited_at = -math.inf  # when one last did
+        self.waited_at = NEVER  # when one last did
         self.clean = True  # no refusal since the last tick
         self.done = self._sent = 0  # answers and starts since `measured_since`
         self.delivered = 0.0  # answers a second, smoothed over the ticks

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from llm_guard import checks
+from llm_guard.call import NEVER
 from llm_guard.errors import ConfigError
 from llm_guard.state.leak import CATCH_UP
 
@@ -88,7 +89,7 @@ class Growth:
         self._factor = factor
         self._part = seconds / PARTS
         self._least = first / factor * self._part  # what an idle part counts
-        self._began = -math.inf  # of the part that runs
+        self._began = NEVER  # of the part that runs
         self._first = first
         self._idle()
 
@@ -100,7 +101,7 @@ class Growth:
         self._sums = deque([self._least * PARTS] * (PARTS + 1), PARTS + 1)  # of each window, the last one at the end
 
     def cap(self, now: float) -> float:
-        passed = (now - self._began) // self._part if self._began > -math.inf else 0.0
+        passed = (now - self._began) // self._part if self._began > NEVER else 0.0
         if passed > 2 * PARTS:  # all that is known is out of date
             self._began += passed * self._part
             self._idle()
@@ -114,7 +115,7 @@ class Growth:
         return instant + 1 / self._cap
 
     def note_start(self, now: float) -> None:
-        if self._began == -math.inf:
+        if self._began == NEVER:
             self._began = now
         self._count += 1
 
@@ -137,7 +138,7 @@ class Schedule:
 
     def __init__(self, caps: tuple[Cap, ...]) -> None:
         self._caps = caps
-        self._last = self.next_start = -math.inf
+        self._last = self.next_start = NEVER
 
     def cap(self, now: float) -> float:
         """The most calls a second that may start at this instant."""
@@ -160,7 +161,7 @@ class Schedule:
         """The ramp leads to another ceiling, in calls a second."""
         for cap in self._caps:
             cap.ceiling = ceiling
-        if self._last > -math.inf:
+        if self._last > NEVER:
             self._follow()
 
     def _follow(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from llm_guard.call import NEVER
+
 #: The window that a call to an unknown server begins with.
 FIRST = 4.0
 #: For so many seconds after a refusal the window creeps up to where it happened.
@@ -20,10 +22,10 @@ class Window:
         self.size = FIRST
         self.slow_start = True
         self.holds_back = False  # some call waited for a place in it
-        self.waited_at = -math.inf  # when one last did
+        self.waited_at = NEVER  # when one last did
         self.held = 0  # the most in flight, itself counted, with which a call was accepted
         self.slots = False  # the last refusal was for want of slots
-        self._refused_at, self._refused_since = math.inf, -math.inf  # the size that was refused last, and when
+        self._refused_at, self._refused_since = math.inf, NEVER  # the size that was refused last, and when
         self._factor = 1.0  # by which the window stepped back from the slots that were full
 
     def make_wait(self, now: float) -> None:

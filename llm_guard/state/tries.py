@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import FAILURES, REFUSALS, Kind, Outcome
 from llm_guard.state.schedule import Schedule, Waits
 
@@ -20,12 +21,16 @@ class Budget:
     The idea is gRPC's retry throttling; a retry pays when it is decided on, so those asleep are counted.
     """
 
-    __slots__ = ("most", "saved", "share")
+    __slots__ = ("__weakref__", "most", "saved", "share")
 
     def __init__(self, share: float, most: float = 10.0) -> None:
         self.share = share
         self.most = most
-        self.saved = most
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self.saved = self.most
 
     def earn(self) -> None:
         self.saved = min(self.most, self.saved + self.share)

@@ -53,21 +53,25 @@ class Window(Protocol):
 class LastCalls:
     """The last `size` votes, however old."""
 
-    __slots__ = ("_size", "_votes", "calls", "failures", "slow")
+    __slots__ = ("_oldest", "_size", "_votes", "calls", "failures", "slow")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._votes: deque[int] = deque()  # 1 for a bad one, 2 for a slow one, 3 for both: they take no memory
-        self.clear()
+        self._votes = bytearray()  # 1 for a bad one, 2 for a slow one, 3 for both; a ring, once it is full
+        self._oldest = 0
+        self.calls = self.failures = self.slow = 0
 
     def add(self, now: float, bad: bool, slow: bool) -> None:
-        self._votes.append(bad + 2 * slow)
+        vote = bad + 2 * slow
         self.failures += bad
         self.slow += slow
         if self.calls < self._size:
+            self._votes.append(vote)
             self.calls += 1
         else:
-            oldest = self._votes.popleft()
+            at = self._oldest
+            oldest, self._votes[at] = self._votes[at], vote
+            self._oldest = (at + 1) % self._size
             self.failures -= oldest & 1
             self.slow -= oldest >> 1
 
@@ -76,7 +80,7 @@ class LastCalls:
 
     def clear(self) -> None:
         self._votes.clear()
-        self.calls = self.failures = self.slow = 0
+        self._oldest = self.calls = self.failures = self.slow = 0
 
 
 class LastSeconds:

@@ -96,7 +96,7 @@ def _bounded(above: Call | None, seconds: float, function: Callable[[], R]) -> R
     if above is None:
         mine = Call(deadline)
     else:
-        mine = Call(min(deadline, above.deadline), above.cut_off, above.held if above.active else frozenset(),
+        mine = Call(min(deadline, above.deadline), above.cut_off, above.held if above.active else (),
                     above.owner)
     token = call.begin(mine)
     try:

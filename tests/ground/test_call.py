@@ -33,7 +33,7 @@ def test_a_call_has_all_the_time_and_no_cut_off_unless_told() -> None:
     fresh = Call()
     assert fresh.deadline == FOREVER
     assert fresh.cut_off is None
-    assert fresh.held == frozenset()
+    assert fresh.held == ()
     assert fresh.active
     assert fresh.attempts == 0
 

@@ -66,9 +66,10 @@ class RawServer:
         """Whether every client has gone within so many seconds. Where not, tells on standard error where all stand."""
         gone = until(lambda: self.connections == 0, within)
         if not gone:
-            print(self.connections, "still there;", [thread.name for thread in threading.enumerate()], file=sys.stderr)
+            lines = [f"{self.connections} still there; {[thread.name for thread in threading.enumerate()]}\n"]
             for frame in sys._current_frames().values():
-                print(*traceback.format_stack(frame)[-6:], sep="", file=sys.stderr)
+                lines += traceback.format_stack(frame)[-6:]
+            sys.stderr.writelines(lines)
         return gone
 
     def _accept(self) -> None:

@@ -13,6 +13,7 @@ from scripted import Ended, Highest, Server, read, waits_between
 
 from llm_guard import bounded, breaker, ramp_up, retry, timeout
 from llm_guard.clock.virtual import VirtualClock
+from llm_guard.errors import Rejected
 from llm_guard.outcome import Kind, Outcome
 
 
@@ -169,6 +170,28 @@ def test_a_budget_bounds_retries_as_a_share_of_calls() -> None:
             with pytest.raises(Ended):
                 ask()
     assert 1200 <= len(server.starts) <= 1210  # it begins with 10 in hand
+
+
+def test_a_call_that_is_not_let_in_earns_its_budget_nothing() -> None:
+    server, circuit = Server(then=Kind.FAILURE, seconds=0.0), breaker(window=1000, min_calls=1000)
+    ask = retry(budget=0.2, max_refusal_wait=0, classify=read)(circuit(lambda: server()))
+
+    def fail(calls: int) -> int:
+        """How many attempts they make."""
+        before = len(server.starts)
+        for _ in range(calls):
+            with pytest.raises(Ended):
+                ask()
+        return len(server.starts) - before
+
+    with VirtualClock():
+        fail(100)  # until nothing is left of it
+        circuit.open()
+        for _ in range(100):
+            with pytest.raises(Rejected):
+                ask()
+        circuit.close()
+        assert fail(10) in (12, 13)
 
 
 def _always(answer: Any, end: object) -> Any:

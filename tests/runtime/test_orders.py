@@ -72,7 +72,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Counter[Kind]:
 
     def counting(self: Pace, start: Start, now: float, outcome: Outcome, latency: float,
                  timeout: float | None = None, first_item: float | None = None) -> None:
-        counted[outcome.kind] += start in self._in_flight
+        counted[outcome.kind] += start.load is self._load  # it has not ended
         end(self, start, now, outcome, latency, timeout, first_item)
 
     monkeypatch.setattr(Pace, "end", counting)

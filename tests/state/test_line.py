@@ -631,7 +631,7 @@ def test_an_interrupt_with_the_permit_just_handed_over_gives_it_to_the_next() ->
         crowd.leave("holds")
         assert [(name, type(error)) for name, error in crowd.ends[1:]] == [
             ("interrupted", KeyboardInterrupt), ("next", type(None))]
-        assert crowd.requests["interrupted"].permits == []
+        assert not crowd.requests["interrupted"].permits
         assert lid.ended == [(1, SUCCESS), (2, IGNORED)]
         assert x.in_flight == 1
         crowd.leave("next")
