@@ -1,8 +1,9 @@
 """What goes wrong, as one tree.
 
 `GuardError` is the root. `ConfigError` comes at decoration. `Rejected` says that a call never started and when to come
-back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up; `JournalError` that results cannot
-be recorded. No error carries a prompt, an answer, a key or an argument, and all can be pickled.
+back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up; `Stopped` that a mapping ended
+early; `JournalError` that results cannot be recorded. No error carries a prompt, an answer, a key or an argument, and
+all can be pickled.
 """
 
 from __future__ import annotations

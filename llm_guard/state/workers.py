@@ -118,7 +118,6 @@ class Job:
         return None
 
 
-
 class _Worker:
     """A thread that runs one job after the other."""
 
