@@ -93,6 +93,8 @@ ENDINGS: Final[dict[str, Ending]] = {
                      "MAX_TOKENS"), _TOO_LONG),
     **dict.fromkeys(("tool_calls", "function_call", "tool_use", "TOOL_CALL"), _TOOLS),
 }
+#: Characters of a server's word for an ending that are kept: it may be anything.
+MOST_REASON: Final = 60
 _ALWAYS: Final[dict[Path, Ending]] = {("promptFeedback", "blockReason"): _BLOCKED}  # whatever the word
 #: Calls of tools where no word tells of them: a list, and what those of its parts have that are calls.
 CALLS: Final[tuple[tuple[str, Path, str], ...]] = (

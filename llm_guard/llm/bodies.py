@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from llm_guard.errors import GuardError
 from llm_guard.llm.errors import BROKEN
-from llm_guard.llm.shapes import shape
+from llm_guard.llm.shapes import Raw, shape
 from llm_guard.llm.signals import outcome_of
 from llm_guard.outcome import Kind, Outcome
 
@@ -59,7 +59,7 @@ def read(value: object, most: int, *, fetch: bool = True) -> Reply:
 
     Without `fetch` a body that is still on the wire stays there.
     """
-    if isinstance(value, str | bytes | bytearray | memoryview):
+    if isinstance(value, Raw):
         return Reply(parsed(value, most))
     if not is_response(value):
         return Reply(value)
@@ -88,8 +88,7 @@ def headers_of(response: Any) -> Mapping[str, str]:
         return NO_HEADERS
 
 
-def parsed(content: str | bytes | bytearray | memoryview, most: int, *, response: object = None,
-           plain: bool = True) -> object:
+def parsed(content: Raw, most: int, *, response: object = None, plain: bool = True) -> object:
     """`content` as parsed JSON; with `plain` what does not begin like JSON is the text itself, unless it is a page."""
     told = shape(content)
     if len(content) > most:

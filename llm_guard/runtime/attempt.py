@@ -66,8 +66,8 @@ class Permits:
 
 
 class Abandonment:
-    """How a function that did not end in time is left to itself: its call is cut off, its permits and timeouts know that
-    it still runs, until it has ended after all.
+    """How a function that did not end in time is left to itself: its call is cut off, and its permits and timeouts know
+    that it still runs, until it has ended after all.
 
     `held` are the permits that it runs under, `bounds` the timeouts that count what still runs.
     """
