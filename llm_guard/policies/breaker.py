@@ -6,14 +6,14 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from llm_guard import checks, clock
-from llm_guard.errors import ConfigError, Rejected
+from llm_guard import clock
+from llm_guard.errors import Rejected
 from llm_guard.outcome import FAILURES, Kind
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy
-from llm_guard.runtime.reading import Classify
+from llm_guard.runtime.policy import Policy, check_bare
+from llm_guard.runtime.reading import Classify, check_classify
 from llm_guard.state.circuit_state import CLOSED, HALF_OPEN
 from llm_guard.state.gate import Ending, Request
 from llm_guard.state.pace_words import seconds
@@ -35,10 +35,8 @@ class Breaker(Policy):
     outlives = False
 
     def __init__(self, circuit: Callable[[], Circuit], classify: Classify | None) -> None:
-        if classify is not None:
-            checks.function("classify", classify)
+        self._classify = check_classify(classify)
         self.circuit = circuit()
-        self._classify = classify
         self._told = "closed"
         self._by_hand = False  # the change that is still to be told
 
@@ -140,8 +138,7 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
     lists it as (default: the first function that it decorates). `classify` replaces the reading of errors and returned
     values.
     """
-    if function is not None and not callable(function) and not isinstance(function, classmethod):
-        raise ConfigError("failure_rate", function, "given by name: breaker(failure_rate=0.5)")
+    check_bare(function, "failure_rate", "breaker(failure_rate=0.5)")
     from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
 
     circuit = partial(Circuit, failure_rate=failure_rate, window=window, window_seconds=window_seconds,

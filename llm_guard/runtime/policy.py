@@ -80,3 +80,9 @@ class Policy:
     def statistics(self) -> Any:
         """A frozen snapshot of its state."""
         raise NotImplementedError
+
+
+def check_bare(function: object, option: str, example: str) -> None:
+    """Refuses what stands in the place of the function of a bare `@policy`, and is none: most likely an option."""
+    if function is not None and not callable(function) and not isinstance(function, classmethod):
+        raise ConfigError(option, function, f"given by name: {example}")

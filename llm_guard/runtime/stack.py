@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from llm_guard import call, checks, clock
+from llm_guard import call, clock
 from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import express, options, switch
@@ -16,14 +16,13 @@ from llm_guard.runtime.keys import Asks, Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
-from llm_guard.runtime.reading import Classify
+from llm_guard.runtime.reading import Classify, check_classify
 from llm_guard.runtime.registry import registry
 from llm_guard.runtime.runner import Run
 from llm_guard.runtime.stream_run import StreamRun
 from llm_guard.runtime.stream_unguarded import unguarded
 from llm_guard.runtime.streams import Stream
-from llm_guard.state.gate import Gate
-from llm_guard.state.keyed import Keyed
+from llm_guard.state.keyed import gates_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,7 +139,8 @@ class Stack:
     def waiting(self) -> int:
         """How many wait at the door for all gates of an attempt: an upper bound where others share its policies."""
         with door.locked():
-            return min(map(_waiting_for, self._plan.attempt_gates or self._plan.call_gates), default=0)
+            return min((sum(map(door.waiting, gates_of(gate)))
+                        for gate in self._plan.attempt_gates or self._plan.call_gates), default=0)
 
     def statistics(self) -> dict[str, Any]:
         """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
@@ -161,10 +161,6 @@ class Stack:
         return f"stack({', '.join(policy.name for policy in self.policies)})"
 
 
-def _waiting_for(gate: Gate | Keyed[Any]) -> int:
-    return sum(map(door.waiting, gate.gates())) if isinstance(gate, Keyed) else door.waiting(gate)
-
-
 _NO_READERS: Readers = {}
 
 
@@ -176,9 +172,7 @@ def stack(*policies: Policy, classify: Classify | None = None) -> Stack:
     for policy in policies:
         if not isinstance(policy, Policy):
             raise ConfigError("policies", policy, "policies such as retry() or bounded(8)")
-    if classify is not None:
-        checks.function("classify", classify)
-    return Stack(policies, classify)
+    return Stack(policies, check_classify(classify))
 
 
 def put_on_top(policy: Policy, function: Callable[P, R]) -> Guarded[P, R]:
