@@ -120,7 +120,10 @@ class RawServer:
             length = re.search(r"content-length: (\d+)", text.lower())
             body = head.partition(b"\r\n\r\n")[2]
             while len(body) < int(length[1]) if length else not body.endswith(b"0\r\n\r\n"):
-                body += line.recv(65536)
+                part = line.recv(65536)
+                if not part:
+                    return False
+                body += part
         if path.startswith("/slow"):
             line.sendall(_OK + b"Content-Length: 4\r\n\r\nab")
             time.sleep(0.5)
