@@ -9,7 +9,9 @@ all can be pickled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class GuardError(Exception):
@@ -17,7 +19,7 @@ class GuardError(Exception):
 
     def __reduce__(self) -> tuple[Callable[..., GuardError], tuple[Any, ...]]:
         # Past __init__, whose keyword arguments pickle's default would not know how to give.
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
+        return rebuild, (type(self), self.args, self.__dict__.copy())
 
 
 def _shown(value: object) -> str:
@@ -27,7 +29,8 @@ def _shown(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _rebuild(cls: type[GuardError], args: tuple[Any, ...], state: dict[str, Any]) -> GuardError:
+def rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
+    """What was pickled, past its `__init__`."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

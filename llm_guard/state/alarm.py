@@ -11,7 +11,6 @@ import logging
 from _thread import allocate_lock
 from collections.abc import Callable
 from itertools import count
-from weakref import WeakKeyDictionary
 
 from llm_guard import clock
 from llm_guard.fork import renew_after_fork
@@ -123,13 +122,5 @@ class Alarm:
         return due
 
 
-_alarms: WeakKeyDictionary[clock.Clock, Alarm] = WeakKeyDictionary()
-
-
-def alarm() -> Alarm:
-    """That of the clock in force."""
-    time = clock.current()
-    found = _alarms.get(time)
-    if found is None:
-        found = _alarms.setdefault(time, Alarm())
-    return found
+#: That of the clock in force.
+alarm = clock.of_each_clock(Alarm)

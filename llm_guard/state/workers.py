@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from llm_guard import clock
 from llm_guard.fork import renew_after_fork
@@ -184,13 +183,5 @@ class Workers:
             return True
 
 
-_pools: WeakKeyDictionary[clock.Clock, Workers] = WeakKeyDictionary()
-
-
-def workers() -> Workers:
-    """Those of the clock in force."""
-    time = clock.current()
-    pool = _pools.get(time)
-    if pool is None:
-        pool = _pools.setdefault(time, Workers())
-    return pool
+#: Those of the clock in force.
+workers = clock.of_each_clock(Workers)
