@@ -67,7 +67,7 @@ class Rejected(GuardError):
     None where nobody knows. `by_key`: it was the limit of the call's own key (a user's, a tenant's) that had no room.
     """
 
-    by_key = False
+    by_key = False  # also where a class that comes from this one has an `__init__` of its own
 
     def __init__(self, message: str, *, policy: str, retry_after: float | None = None, by_key: bool = False) -> None:
         super().__init__(message)

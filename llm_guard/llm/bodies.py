@@ -41,7 +41,7 @@ class Unread(NamedTuple):
     outcome: Outcome = BROKEN
 
 
-class Reply(NamedTuple):
+class ReadBody(NamedTuple):
     """A body as parsed JSON, as a str where it is the text itself, or as `Unread`, and where it is from."""
 
     body: object
@@ -54,16 +54,16 @@ class Reply(NamedTuple):
         return headers_of(self.response)
 
 
-def read(value: object, most: int, *, fetch: bool = True) -> Reply:
+def read(value: object, most: int, *, fetch: bool = True) -> ReadBody:
     """What `value` says: JSON is parsed, a response's body is read; anything else is taken for parsed JSON.
 
     Without `fetch` a body that is still on the wire stays there.
     """
     if isinstance(value, Raw):
-        return Reply(parsed(value, most))
+        return ReadBody(parsed(value, most))
     if not is_response(value):
-        return Reply(value)
-    return Reply(_body(value, most, fetch), status_of(value), value)
+        return ReadBody(value)
+    return ReadBody(_body(value, most, fetch), status_of(value), value)
 
 
 def is_response(value: object) -> bool:

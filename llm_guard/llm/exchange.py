@@ -134,10 +134,10 @@ class Exchange:
             socket.close(before)
 
     def end(self, *, whole: bool = False) -> bool:
-        """Lets go of the connection, which is not cut from now on. Whether it was, or is now.
+        """Lets go of the connection, which is not cut from now on. Returns whether it was, or is now.
 
-        One that is not `whole`, with its answer received, is cut where its call is over: a wait that was bounded by the
-        deadline may have ended a moment before the alarm.
+        `whole`: its answer was received. Else it is cut where its call is over: a wait that was bounded by the deadline
+        may have ended a moment before the alarm.
         """
         if not whole and self._call is not None and _ran_out(self._call):
             self._cut()

@@ -10,7 +10,17 @@ from typing import Any, Final
 from llm_guard.checks import whole
 from llm_guard.errors import GuardError
 from llm_guard.llm.answers import MOST_REASON, Ending, answer_in, find_text, meaning_of, refused
-from llm_guard.llm.bodies import MAX_BYTES, MISUSE, NO_HEADERS, Reply, Unread, headers_of, is_response, read, status_of
+from llm_guard.llm.bodies import (
+    MAX_BYTES,
+    MISUSE,
+    NO_HEADERS,
+    ReadBody,
+    Unread,
+    headers_of,
+    is_response,
+    read,
+    status_of,
+)
 from llm_guard.llm.chunks import chunks_of
 from llm_guard.llm.dialects import DELTAS, REASONS, first_choice, mark_in, type_of
 from llm_guard.llm.errors import AnswerError, StreamError, code_in, error_in
@@ -188,7 +198,7 @@ class TextStream(Iterator[str]):
     def _rest(self) -> str | None:
         """What is due at the end: the text of an answer that came whole, or the error where there is none to come."""
         if self._only is not None and self._count == 1 and find_text(unwrapped(self._only)) is not None:
-            found = answer_in(Reply(self._only, self._status, self._source))
+            found = answer_in(ReadBody(self._only, self._status, self._source))
             if isinstance(found, AnswerError):
                 raise StreamError(found.shape, found.what, code=found.code, outcome=found.outcome)
             return found

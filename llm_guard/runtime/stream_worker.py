@@ -12,7 +12,7 @@ from llm_guard import call, clock
 from llm_guard.call import FOREVER, Call
 from llm_guard.runtime.attempt import Abandonment
 from llm_guard.runtime.items import Items
-from llm_guard.runtime.stream_source import Attempt, Elsewhere, Late
+from llm_guard.runtime.stream_source import Attempt, Late, OtherProcess
 from llm_guard.state.gate import Ending
 from llm_guard.state.stream_time import Limit
 from llm_guard.state.workers import workers
@@ -54,7 +54,7 @@ class OnWorker:
 
     def ask(self, step: Callable[[], Any], limit: Limit) -> Any:
         if os.getpid() != self._process:
-            raise Elsewhere("a stream that is bounded in time can be read only in the process that began it")
+            raise OtherProcess("a stream that is bounded in time can be read only in the process that began it")
         told = self._told = self._time.waiter()
         try:
             self._step = step
