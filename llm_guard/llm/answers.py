@@ -189,7 +189,7 @@ def _ending_of(body: object, text: str | None) -> tuple[str | None, Ending | Non
     return None, _TOOLS if called else None
 
 
-def meaning_of(word: str, path: Path = ()) -> Ending | None:
+def meaning_of(word: str, path: Path) -> Ending | None:
     """What the word for an ending means, where it is one that speaks against the answer."""
     return _ALWAYS.get(path) or ENDINGS.get(word)
 

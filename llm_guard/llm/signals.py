@@ -113,7 +113,7 @@ def _of_value(value: Any, what: str) -> Outcome | None:
     return _of_reply(reply_of(response), response)
 
 
-def _of_reply(reply: Reply | None, response: Any = None) -> Outcome | None:
+def _of_reply(reply: Reply | None, response: Any) -> Outcome | None:
     if reply is None:
         return None
     status, headers, body, page = reply
