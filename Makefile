@@ -1,12 +1,13 @@
 # Everything runs in a virtual environment of its own, made where there is none.
 #   make demo    the main job on real HTTP, against a server that starts cold
 #   make test    style, types and tests (SELECT='not figures' leaves long runs out)
-#   make slow    the tests marked fuzz, with 10,000 examples each
+#   make slow    the tests marked fuzz, with 10,000 examples each (EXAMPLES=2000 with fewer)
 #   make bench   what a guarded call costs, beside its peers: docs/speed.md (BENCH=--quick takes at most five minutes)
 #   make success whose calls succeed on servers that start cold, beside other strategies (half an hour)
 PYTHON ?= python3
 VENV ?= .venv
 SELECT ?=
+EXAMPLES ?= 10000
 BENCH ?=
 RUN := env -u PYTHONPATH $(VENV)/bin/python
 
@@ -24,7 +25,7 @@ unit: $(VENV)/ready-test
 	$(RUN) -m pytest -n 2 -m '$(SELECT)'
 
 slow: $(VENV)/ready-test
-	$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
+	EXAMPLES=$(EXAMPLES) $(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
 
 bench: $(VENV)/ready-bench
 	$(RUN) benchmarks/speed.py --out docs --readme README.md $(BENCH)

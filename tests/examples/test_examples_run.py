@@ -14,7 +14,7 @@ from llm_guard.testing.cold_server import cold_server
 
 HERE = Path(__file__).parents[2] / "examples"
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 
 def run(script: str, *options: str, stdin: str = "", path: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ HERE = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.real
+@pytest.mark.once
 def test_the_example_of_the_status_page_shows_its_functions_to_who_has_the_token() -> None:
     # Killed, it must leave nothing behind: its servers end with it.
     process = subprocess.Popen([sys.executable, str(HERE / "status_page.py"), "--port", "0", "--speed", "20"],

@@ -19,7 +19,7 @@ from llm_guard.llm import httpx_client, outcome_of, stream_text, text_of
 from llm_guard.testing.cold_server import cold_server
 from llm_guard.testing.server import SCENARIOS, Scenario
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 #: Loads first and refuses meanwhile, then has a short queue.
 COLD = SCENARIOS["A5"]

@@ -17,7 +17,7 @@ from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.server import SCENARIOS, Scenario
 from llm_guard.testing.server.settings import WindowLimit
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 CALLS: dict[str, Callable[..., Any]] = {
     "openai": openai, "anthropic": anthropic, "ollama": ollama, "huggingface": huggingface,

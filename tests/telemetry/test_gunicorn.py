@@ -81,6 +81,7 @@ def scrape(url: str, path: str = "/metrics") -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.real
+@pytest.mark.once
 def test_a_worker_killed_under_load_leaves_the_metrics_right(url: str) -> None:
     load = Load(url)
     load.until(100)

@@ -15,7 +15,7 @@ import pytest
 import requests
 from servers import Served, gunicorn, until, waitress
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 SERVERS: dict[str, Callable[[], AbstractContextManager[Served]]] = {
     "gunicorn": gunicorn, "gunicorn that loads first": lambda: gunicorn("served:app", "--preload"),

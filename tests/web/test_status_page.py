@@ -20,7 +20,7 @@ from llm_guard.web.status import Site, mounted
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
-pytestmark = [pytest.mark.real,
+pytestmark = [pytest.mark.real, pytest.mark.once,
               pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with its driver here")]
 
 #: Seconds within which whatever is waited for must come; it comes sooner.

@@ -17,7 +17,7 @@ from servers import until
 
 HERE = Path(__file__).parents[2] / "examples"
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.once]
 
 
 @contextmanager

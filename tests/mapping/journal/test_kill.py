@@ -7,6 +7,7 @@ from kill import torture
 
 
 @pytest.mark.real
+@pytest.mark.once
 def test_killed_again_and_again_nothing_is_lost_and_hardly_anything_called_twice() -> None:
     run = torture(300, 4, workers=8, batch=4, scenario="E", speed=20, seed=1)
     assert (run.missing, run.wrong, run.twice, run.unrecorded) == (0, 0, 0, 0)
