@@ -12,8 +12,8 @@ from llm_guard.outcome import FAILURES, Kind
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy, check_bare
-from llm_guard.runtime.reading import Classify, check_classify
+from llm_guard.runtime.policy import Policy, check_bare, check_classify
+from llm_guard.runtime.reading import Classify
 from llm_guard.state.circuit_state import CLOSED, HALF_OPEN
 from llm_guard.state.gate import Ending, Request
 from llm_guard.state.pace_words import seconds

@@ -14,8 +14,8 @@ from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.keys import Key, check_key, costs_of
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy, check_bare
-from llm_guard.runtime.reading import Classify, check_classify
+from llm_guard.runtime.policy import Policy, check_bare, check_classify
+from llm_guard.runtime.reading import Classify
 from llm_guard.state.costs import CostOptions, Costs
 from llm_guard.state.gate import Gate
 from llm_guard.state.keyed import MOST, Keyed, gates_of

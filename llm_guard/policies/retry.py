@@ -11,8 +11,8 @@ from llm_guard.errors import ConfigError
 from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy, check_bare
-from llm_guard.runtime.reading import Classify, check_classify
+from llm_guard.runtime.policy import Policy, check_bare, check_classify
+from llm_guard.runtime.reading import Classify
 from llm_guard.state.schedule import FULL_JITTER, Schedule
 from llm_guard.state.tries import Budget, Rule
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from llm_guard import checks
 from llm_guard.errors import ConfigError
 
 if TYPE_CHECKING:
     from llm_guard.runtime.guarded import Guarded
     from llm_guard.runtime.plan import Plan
+    from llm_guard.runtime.reading import Classify
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,3 +88,10 @@ def check_bare(function: object, option: str, example: str) -> None:
     """Refuses what stands in the place of the function of a bare `@policy`, and is none: most likely an option."""
     if function is not None and not callable(function) and not isinstance(function, classmethod):
         raise ConfigError(option, function, f"given by name: {example}")
+
+
+def check_classify(classify: Classify | None) -> Classify | None:
+    """`classify`, where it is a function, or None."""
+    if classify is not None:
+        checks.function("classify", classify)
+    return classify

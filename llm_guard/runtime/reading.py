@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from llm_guard import checks
 from llm_guard.errors import Cancelled, GuardError
 from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
 
@@ -26,13 +25,6 @@ PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
 _PARSED = frozenset({dict, list})
 # Of whose tokens nothing can be known.
 COUNTED_PLAIN = PLAIN - _PARSED
-
-
-def check_classify(classify: Classify | None) -> Classify | None:
-    """`classify`, where it is a function, or None."""
-    if classify is not None:
-        checks.function("classify", classify)
-    return classify
 
 
 class Tokens(Protocol):

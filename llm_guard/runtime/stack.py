@@ -15,8 +15,8 @@ from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
 from llm_guard.runtime.keys import Asks, Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy
-from llm_guard.runtime.reading import Classify, check_classify
+from llm_guard.runtime.policy import Policy, check_classify
+from llm_guard.runtime.reading import Classify
 from llm_guard.runtime.registry import registry
 from llm_guard.runtime.runner import Run
 from llm_guard.runtime.stream_run import StreamRun
