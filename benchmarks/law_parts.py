@@ -14,7 +14,7 @@ from unittest import mock
 
 from llm_guard.state import pace, pace_gate, pace_load, pace_rate
 from llm_guard.state.pace_allowance import Allowance, FixedWindows
-from llm_guard.state.pace_gate import Gate
+from llm_guard.state.pace_gate import ServerGate
 from llm_guard.state.pace_latency import Latency, Strain
 from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
@@ -43,6 +43,13 @@ def _whole(strain: Strain, seconds: float, timeout: float | None, tokens: float 
     return _strain_add(strain, seconds, timeout, None, None)
 
 
+def _answered(load: Load, now: float, seconds: float, timeout: float | None, fresh: bool, tokens: float | None = None,
+              first_item: float | None = None) -> None:
+    load.strain.add(seconds, timeout, tokens, first_item)
+    if not load._step_back(timeout) and load.window.holds_back and fresh:
+        load.window.grow(now)
+
+
 _window_init = Window.__init__
 
 
@@ -58,7 +65,7 @@ ADDED: dict[str, list[Patch]] = {
     "spacing of starts after a refused burst": [(pace_load, "BURST", 0.0)],
     "timeouts heard as latencies": [(Load, "timed_out", _nothing)],
     "slow servers told from overrun ones": [(Latency, "limit", _limit), (pace_load, "QUEUEING", 0.0)],
-    "slow calls grow nothing": [(Load, "_may_grow", staticmethod(_always(True)))],
+    "slow calls grow nothing": [(Load, "answered", _answered)],
     "what was sent, where nothing is known to be delivered": [(Rate, "_sent_lately", _always(math.inf))],
     "ever faster growth after a quiet time": [(pace_rate, "QUIET_GROWTH", 0.0)],
     "fixed windows learned": [(FixedWindows, "next_probe", _always(None))],
@@ -73,8 +80,8 @@ ADDED: dict[str, list[Patch]] = {
 FIRST: dict[str, list[Patch]] = {
     "window": [(Window, "__init__", _endless), (Window, "step_back", _nothing), (Window, "restart", _nothing)],
     "latency gradient": [(Load, "_step_back", _always(False))],
-    "waits between probes grow": [(Gate, "_wait", _always(0.5))],
-    "single probe": [(Gate, "taken", _always(False))],
+    "waits between probes grow": [(ServerGate, "_wait", _always(0.5))],
+    "single probe": [(ServerGate, "taken", _always(False))],
     "learned rate": [(Rate, "_set_bound", _nothing)],
     "many failures in a row close the gate": [(pace, "FAILURES_TO_CLOSE", 10**9)],
     "what cannot end in time is refused": [(pace.Pace, "hopeless", _always(False))],

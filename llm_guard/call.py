@@ -39,19 +39,19 @@ class CutOff:
             parent.watch(self.cut)
         self._waits: CutOff | None = None
         if ends_waits:
-            self._part_waits(None if parent is None else parent.waits)
+            self._separate_waits(None if parent is None else parent.waits)
 
     @property
     def waits(self) -> CutOff:
-        """What those watch who only wait: this one, or one that may be cut before it, here or further above."""
+        """What those watch who only wait: this one, or a separate one where it, or one above it, `ends_waits`."""
         if self._waits is not None:
             return self._waits
         above = self._parent if self._parent is None else self._parent.waits
         if above is self._parent:
             return self
-        return self._part_waits(above)
+        return self._separate_waits(above)
 
-    def _part_waits(self, above: CutOff | None) -> CutOff:
+    def _separate_waits(self, above: CutOff | None) -> CutOff:
         self._waits = waits = CutOff(above)
         self.watch(waits.cut)
         return waits

@@ -31,7 +31,7 @@ def number(parameter: str, value: object, *, above: float | None = None, least: 
 
 def optional_number(parameter: str, value: object, *, above: float | None = None, least: float | None = None,
                     most: float | None = None, unit: str = "") -> float | None:
-    """The same, where None means "not set"."""
+    """As `number`, where None means "not set"."""
     return None if value is None else number(parameter, value, above=above, least=least, most=most, unit=unit)
 
 

@@ -1,14 +1,17 @@
 """What goes wrong, as one tree.
 
 `GuardError` is the root. `ConfigError` comes at decoration. `Rejected` says that a call never started and when to come
-back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up; `JournalError` that results cannot
-be recorded. No error carries a prompt, an answer, a key or an argument, and all can be pickled.
+back; `CallTimeout` that one ran out of time; `Cancelled` that its caller gave it up; `Stopped` that a mapping ended
+early; `JournalError` that results cannot be recorded. No error carries a prompt, an answer, a key or an argument, and
+all can be pickled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class GuardError(Exception):
@@ -16,7 +19,7 @@ class GuardError(Exception):
 
     def __reduce__(self) -> tuple[Callable[..., GuardError], tuple[Any, ...]]:
         # Past __init__, whose keyword arguments pickle's default would not know how to give.
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
+        return rebuild, (type(self), self.args, self.__dict__.copy())
 
 
 def _shown(value: object) -> str:
@@ -26,7 +29,8 @@ def _shown(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-def _rebuild(cls: type[GuardError], args: tuple[Any, ...], state: dict[str, Any]) -> GuardError:
+def rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
+    """What was pickled, past its `__init__`."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -63,7 +67,7 @@ class Rejected(GuardError):
     None where nobody knows. `by_key`: it was the limit of the call's own key (a user's, a tenant's) that had no room.
     """
 
-    by_key = False
+    by_key = False  # also where a class that comes from this one has an `__init__` of its own
 
     def __init__(self, message: str, *, policy: str, retry_after: float | None = None, by_key: bool = False) -> None:
         super().__init__(message)

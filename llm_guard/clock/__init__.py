@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from llm_guard.clock.system import SystemClock
 
-__all__ = ["Clock", "SystemClock", "Waiter", "chance", "current", "use"]
+__all__ = ["Clock", "SystemClock", "Waiter", "chance", "current", "of_each_clock", "use"]
+
+T = TypeVar("T")
 
 
 class Waiter(Protocol):
@@ -70,6 +73,18 @@ def use(clock: Clock) -> Iterator[Clock]:
         yield clock
     finally:
         _current = before
+
+
+def of_each_clock(make: Callable[[], T]) -> Callable[[], T]:
+    """What gives the object of the clock in force: one for each clock, made by `make` when it is first asked for."""
+    made: WeakKeyDictionary[Clock, T] = WeakKeyDictionary()
+
+    def found() -> T:
+        clock = _current
+        one = made.get(clock)
+        return made.setdefault(clock, make()) if one is None else one
+
+    return found
 
 
 class _Chance(Random):

@@ -33,19 +33,19 @@ class Listeners:
     """Those who are told. Telling costs nothing while there are none.
 
     There is no lock: a finaliser may take its listener off while this very thread is in here, so each step is a single
-    operation of a dict. `heard` has who listens, and `edition` is another object after each change: both are for
+    operation of a dict. `registered` has who listens, and `version` is another object after each change: both are for
     `audience_of`.
     """
 
-    __slots__ = ("audience", "edition", "heard")
+    __slots__ = ("audience", "registered", "version")
 
     def __init__(self) -> None:
-        self.heard: dict[object, Listener | Takers] = {}
-        self.edition = object()
+        self.registered: dict[object, Listener | Takers] = {}
+        self.version = object()
         self.audience: Audience | None = None  # the last that was made
 
     def __bool__(self) -> bool:
-        return bool(self.heard)
+        return bool(self.registered)
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tells `listener` from now on; returns what takes it off again."""
@@ -59,8 +59,8 @@ class Listeners:
 
     def _add(self, listener: Listener | Takers) -> Callable[[], None]:
         key = object()
-        self.heard[key] = listener
-        self.edition = object()
+        self.registered[key] = listener
+        self.version = object()
 
         def drop() -> None:
             self._drop(key)
@@ -68,8 +68,8 @@ class Listeners:
         return drop
 
     def _drop(self, key: object) -> None:
-        self.heard.pop(key, None)
-        self.edition = object()
+        self.registered.pop(key, None)
+        self.version = object()
 
     def tell(self, event: Event) -> None:
         """Tells each in turn, in this thread; never call it under a lock."""
@@ -81,7 +81,7 @@ class Listeners:
 
     def takers_of(self, kind: type[Event]) -> Iterator[Taker]:
         """Who listens now to events of that kind."""
-        for key, listener in list(self.heard.items()):
+        for key, listener in list(self.registered.items()):
             if not isinstance(listener, dict):
                 yield self._makes_events(kind, key, listener)  # type: ignore[arg-type]  # then it is a Listener
             elif kind in listener:
@@ -89,7 +89,7 @@ class Listeners:
 
     def _makes_events(self, kind: type[Event], key: object, listener: Listener) -> Taker:
         def tell(call: int, *facts: Any) -> None:
-            if key not in self.heard:
+            if key not in self.registered:
                 return
             try:
                 listener(kind(*facts, call=call))
@@ -111,13 +111,13 @@ class Audience:
     """Who is told of a call, by the kind of event: those of its function and those of all. Never call one under a lock.
     """
 
-    __slots__ = ("attempt_ended", "attempt_started", "call_ended", "call_rejected", "edition", "edition_everywhere",
-                 "first_item", "retry_scheduled", "state_changed")
+    __slots__ = ("attempt_ended", "attempt_started", "call_ended", "call_rejected", "first_item", "retry_scheduled",
+                 "state_changed", "version", "version_everywhere")
 
     def __init__(self, listeners: Listeners) -> None:
         from llm_guard.events import facts  # with the first who listens: not everybody has one
 
-        self.edition, self.edition_everywhere = listeners.edition, everywhere.edition  # before it looks who listens
+        self.version, self.version_everywhere = listeners.version, everywhere.version  # before it looks who listens
 
         def takers_of(kind: type[Event]) -> tuple[Taker, ...]:
             return *listeners.takers_of(kind), *everywhere.takers_of(kind)
@@ -133,11 +133,11 @@ class Audience:
 
 def audience_of(listeners: Listeners) -> Audience | None:
     """Who is told of a call that begins now, of a function with these listeners. None: nobody listens."""
-    if not listeners.heard and not everywhere.heard:
+    if not listeners.registered and not everywhere.registered:
         return None
     audience = listeners.audience
-    if (audience is not None and audience.edition is listeners.edition
-            and audience.edition_everywhere is everywhere.edition):
+    if (audience is not None and audience.version is listeners.version
+            and audience.version_everywhere is everywhere.version):
         return audience
     audience = listeners.audience = Audience(listeners)
     return audience

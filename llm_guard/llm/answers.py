@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from llm_guard.checks import whole
 from llm_guard.errors import GuardError
-from llm_guard.llm.bodies import MAX_BYTES, Reply, Unread, read
+from llm_guard.llm.bodies import MAX_BYTES, ReadBody, Unread, read
 from llm_guard.llm.errors import AnswerError, code_in, error_in
 from llm_guard.llm.limits import left_in
 from llm_guard.llm.shapes import EACH, Path, at, may_have, member, shape, text_at, unwrapped
@@ -93,6 +93,8 @@ ENDINGS: Final[dict[str, Ending]] = {
                      "MAX_TOKENS"), _TOO_LONG),
     **dict.fromkeys(("tool_calls", "function_call", "tool_use", "TOOL_CALL"), _TOOLS),
 }
+#: Characters of a server's word for an ending that are kept: it may be anything.
+MOST_REASON: Final = 60
 _ALWAYS: Final[dict[Path, Ending]] = {("promptFeedback", "blockReason"): _BLOCKED}  # whatever the word
 #: Calls of tools where no word tells of them: a list, and what those of its parts have that are calls.
 CALLS: Final[tuple[tuple[str, Path, str], ...]] = (
@@ -122,7 +124,7 @@ def text_of(answer: object, *, max_bytes: int = MAX_BYTES) -> str:
     guard cuts a call off while the body is still read, its own error comes through.
     """
     whole("max_bytes", max_bytes, least=1)
-    reply = Reply(answer)
+    reply = ReadBody(answer)
     try:
         reply = read(answer, max_bytes)
         found = answer_in(reply)
@@ -135,7 +137,7 @@ def text_of(answer: object, *, max_bytes: int = MAX_BYTES) -> str:
     raise found
 
 
-def answer_in(reply: Reply) -> str | AnswerError:
+def answer_in(reply: ReadBody) -> str | AnswerError:
     body, status = reply.body, reply.status
     failed = status is not None and status >= 400
     if isinstance(body, Unread):
@@ -160,7 +162,7 @@ def answer_in(reply: Reply) -> str | AnswerError:
     return text
 
 
-def refused(reply: Reply, said: object) -> Outcome:
+def refused(reply: ReadBody, said: object) -> Outcome:
     """What an error says by its body and headers; where it is no JSON (`said` is None), by its words too."""
     in_words = outcome_of(reply.response) if said is None else None
     return in_words or outcome_of_body(said, reply.status or 200, reply.headers)
@@ -187,7 +189,7 @@ def _ending_of(body: object, text: str | None) -> tuple[str | None, Ending | Non
     return None, _TOOLS if called else None
 
 
-def meaning_of(word: str, path: Path = ()) -> Ending | None:
+def meaning_of(word: str, path: Path) -> Ending | None:
     """What the word for an ending means, where it is one that speaks against the answer."""
     return _ALWAYS.get(path) or ENDINGS.get(word)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from llm_guard.errors import GuardError
 from llm_guard.llm.errors import BROKEN
-from llm_guard.llm.shapes import shape
+from llm_guard.llm.shapes import Raw, shape
 from llm_guard.llm.signals import outcome_of
 from llm_guard.outcome import Kind, Outcome
 
@@ -41,7 +41,7 @@ class Unread(NamedTuple):
     outcome: Outcome = BROKEN
 
 
-class Reply(NamedTuple):
+class ReadBody(NamedTuple):
     """A body as parsed JSON, as a str where it is the text itself, or as `Unread`, and where it is from."""
 
     body: object
@@ -54,16 +54,16 @@ class Reply(NamedTuple):
         return headers_of(self.response)
 
 
-def read(value: object, most: int, *, fetch: bool = True) -> Reply:
+def read(value: object, most: int, *, fetch: bool = True) -> ReadBody:
     """What `value` says: JSON is parsed, a response's body is read; anything else is taken for parsed JSON.
 
     Without `fetch` a body that is still on the wire stays there.
     """
-    if isinstance(value, str | bytes | bytearray | memoryview):
-        return Reply(parsed(value, most))
+    if isinstance(value, Raw):
+        return ReadBody(parsed(value, most))
     if not is_response(value):
-        return Reply(value)
-    return Reply(_body(value, most, fetch), status_of(value), value)
+        return ReadBody(value)
+    return ReadBody(_body(value, most, fetch), status_of(value), value)
 
 
 def is_response(value: object) -> bool:
@@ -88,8 +88,7 @@ def headers_of(response: Any) -> Mapping[str, str]:
         return NO_HEADERS
 
 
-def parsed(content: str | bytes | bytearray | memoryview, most: int, *, response: object = None,
-           plain: bool = True) -> object:
+def parsed(content: Raw, most: int, *, response: object = None, plain: bool = True) -> object:
     """`content` as parsed JSON; with `plain` what does not begin like JSON is the text itself, unless it is a page."""
     told = shape(content)
     if len(content) > most:

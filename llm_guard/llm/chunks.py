@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from llm_guard.errors import ConfigError
+from llm_guard.llm.shapes import Raw
 
 _CHUNK: Final = 16 * 1024
 
 
 def chunks_of(source: Any) -> Iterable[object]:
     """The chunks of a response of requests or httpx; anything else is an iterable of chunks, or one chunk, already."""
-    if isinstance(source, str | bytes | bytearray | memoryview):
+    if isinstance(source, Raw):
         return [source]
     chunks: Iterable[object]
     if callable(getattr(type(source), "iter_content", None)):

@@ -3,31 +3,25 @@
 A connection is shut down through a duplicate of its file descriptor: that one outlives the wrapping in TLS, which
 detaches the plain socket, and shuts nothing down but this very connection. It is held from before `connect` until the
 body is read or closed, and no longer: a connection that is back in its pool belongs to whoever takes it next.
-
-The resolution of host names can't be cut off: that is a blocking call of the system's, with no connection yet. It is
-over when the system gives up, and what comes after it is not begun.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
 import threading
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llm_guard import call, clock
 from llm_guard.call import FOREVER, Call
 from llm_guard.errors import CallTimeout, Cancelled
-from llm_guard.state.alarm import Bell, alarm
+from llm_guard.state.alarm import Timer, alarm
 
 #: A wait that was bounded by the deadline may end so much before it, in seconds.
 SLACK = 0.001
 #: The connection is reset when it is closed: what was not sent is of no use, and the server need not read to see it.
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-_UNDER_WAY = {errno.EINPROGRESS, errno.EWOULDBLOCK}
 
 
 class Errors(NamedTuple):
@@ -84,7 +78,7 @@ class Exchange:
     was asked for; both are None until they are known.
     """
 
-    __slots__ = ("_began", "_bell", "_call", "_descriptor", "_ended", "_lock", "_process", "is_cut", "line", "timeout")
+    __slots__ = ("_began", "_call", "_descriptor", "_ended", "_lock", "_process", "_timer", "is_cut", "line", "timeout")
 
     def __init__(self) -> None:
         self.is_cut = False
@@ -96,15 +90,15 @@ class Exchange:
         self._ended = False
         self._process = os.getpid()
         self._call: Call | None = None
-        self._bell: Bell | None = None
+        self._timer: Timer | None = None
         self.join()
 
     def join(self) -> None:
         """Registers with the call in progress; each operation does so first, for it may belong to another one."""
         found = bounding()
         if found is self._call and found is not None:
-            if self._bell is None:
-                self._set_bell(found)
+            if self._timer is None:
+                self._set_timer(found)
             return
         if found is None or self._ended:
             if self._call is not None and not self._call.active:
@@ -112,22 +106,22 @@ class Exchange:
             return
         self._unwatch()
         self._call = found
-        self._set_bell(found)
+        self._set_timer(found)
         if found.cut_off is not None:
             found.cut_off.watch(self._cut)
 
-    def _set_bell(self, bound: Call) -> None:
+    def _set_timer(self, bound: Call) -> None:
         with self._lock:
             if bound.deadline < (FOREVER if bound.cut_off is None else bound.cut_off.at):
-                self._bell = alarm().at(bound.deadline, self._rang)  # else its caller cuts it off in time
+                self._timer = alarm().at(bound.deadline, self._deadline_came)  # else its caller cuts it off in time
 
-    def _rang(self) -> None:
-        """The deadline has come, or it has moved on meanwhile, as that of a stream does while its consumer is busy."""
-        bound, self._bell = self._call, None
+    def _deadline_came(self) -> None:
+        """In the alarm's thread. It may have moved on, as that of a stream does while its consumer is busy."""
+        bound, self._timer = self._call, None
         if bound is None or not bound.active or _ran_out(bound):
             self._cut()
         else:
-            self._set_bell(bound)
+            self._set_timer(bound)
 
     def hold(self, descriptor: int) -> None:
         """From now on the connection behind this descriptor is the one that is cut."""
@@ -140,10 +134,10 @@ class Exchange:
             socket.close(before)
 
     def end(self, *, whole: bool = False) -> bool:
-        """Lets go of the connection, which is not cut from now on. Whether it was, or is now.
+        """Lets go of the connection, which is not cut from now on. Returns whether it was, or is now.
 
-        One that is not `whole`, with its answer received, is cut where its call is over: a wait that was bounded by the
-        deadline may have ended a moment before the alarm.
+        `whole`: its answer was received. Else it is cut where its call is over: a wait that was bounded by the deadline
+        may have ended a moment before the alarm.
         """
         if not whole and self._call is not None and _ran_out(self._call):
             self._cut()
@@ -175,9 +169,9 @@ class Exchange:
         return found
 
     def _unwatch(self) -> None:
-        bell, self._bell = self._bell, None
-        if bell is not None:
-            bell.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         if self._call is not None and self._call.cut_off is not None:
             self._call.cut_off.unwatch(self._cut)
 
@@ -193,7 +187,7 @@ class Exchange:
                     _shut_down(self._descriptor)
 
     def __del__(self) -> None:
-        if hasattr(self, "_bell"):  # it was made whole
+        if hasattr(self, "_timer"):  # it was made whole
             self.end()
 
 
@@ -206,54 +200,6 @@ def _shut_down(descriptor: int) -> None:
         pass
     finally:
         line.detach()
-
-
-def connect(exchange: Exchange, host: str, port: int | None, *, timeout: float | None, family: int = socket.AF_UNSPEC,
-            source: tuple[str, int] | None = None, options: Iterable[Any] = ()) -> socket.socket:
-    """As `socket.create_connection` does, with each socket registered before it connects.
-
-    `timeout` in seconds, for each address; None: as long as the call lasts. `options` are given to `setsockopt`.
-    Raises the last address's `OSError`.
-    """
-    last: OSError | None = None
-    for its_family, kind, protocol, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
-        if exchange.is_cut:
-            break
-        line = socket.socket(its_family, kind, protocol)
-        try:
-            for option in options:
-                line.setsockopt(*option)
-            if source:
-                line.bind(source)
-            exchange.hold(line.fileno())
-            _connect(exchange, line, address, at_most(timeout, exchange.left()))
-            line.settimeout(timeout)
-            return line
-        except OSError as error:
-            last = error
-            line.close()
-        except BaseException:
-            line.close()
-            raise
-    try:
-        raise last or OSError(errno.ECONNABORTED, "no connection was made")
-    finally:
-        last = None  # its traceback holds this frame
-
-
-def _connect(exchange: Exchange, line: socket.socket, address: Any, timeout: float | None) -> None:
-    from urllib3.util.wait import wait_for_write
-
-    line.settimeout(0)
-    code = line.connect_ex(address)
-    if exchange.is_cut:  # perhaps before there was anything to shut down
-        code = errno.ECONNABORTED
-    elif code in _UNDER_WAY:
-        if not wait_for_write(line, timeout):
-            raise TimeoutError("timed out")
-        code = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code:
-        raise OSError(code, os.strerror(code))
 
 
 def at_most(timeout: float | None, left: float) -> float | None:

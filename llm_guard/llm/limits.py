@@ -51,16 +51,16 @@ def left_in(headers: Mapping[str, str], of: str = REQUESTS) -> Left:
     Of several limits the one that binds soonest, which is the one that leaves the fewest a second until its reset; one
     without a readable reset counts only where no other is told.
     """
-    return _soonest(limits_in(headers), of)
+    return _soonest(_limits_in(headers), of)
 
 
 def both_in(headers: Mapping[str, str]) -> Both:
     """What is left of the requests, their reset, what is left of the tokens, their reset."""
-    limits = limits_in(headers)
+    limits = _limits_in(headers)
     return (*_soonest(limits, REQUESTS), *_soonest(limits, TOKENS)) if limits else UNTOLD
 
 
-def limits_in(headers: Mapping[str, str]) -> list[_Limit]:
+def _limits_in(headers: Mapping[str, str]) -> list[_Limit]:
     """All limits that the headers tell of, but those that are none."""
     found = []
     for name in headers:
@@ -81,7 +81,7 @@ def reset_of(headers: Mapping[str, str]) -> float | None:
     The longest reset among the limits of which nothing is left; those with some left are no reason to wait. A bare
     `x-ratelimit-reset`, without a number that is left, is the provider's word for it (Together, Cohere).
     """
-    waits = [wait_until(limit.reset) for limit in limits_in(headers) if limit.remaining == "0"]
+    waits = [wait_until(limit.reset) for limit in _limits_in(headers) if limit.remaining == "0"]
     if not waits and "x-ratelimit-remaining" not in headers:
         waits = [wait_until(headers.get("x-ratelimit-reset", ""))]
     return max((wait for wait in waits if wait is not None), default=None)

@@ -41,7 +41,7 @@ class Said(NamedTuple):
         return {str(name).lower(): str(value) for name, value in found.items()}
 
 
-def said(body: object, headers: Mapping[str, str], page: str = "") -> Said:
+def said(body: object, headers: Mapping[str, str], page: str) -> Said:
     """What `body`, the parsed JSON or the plain text of an error, and `headers`, names in lower case, say."""
     if isinstance(body, str):
         body = {"message": body}

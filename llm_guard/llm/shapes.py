@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Final
 
 Path = tuple[str | int, ...]
+#: A body, or a part of one, as it came.
+Raw = str | bytes | bytearray | memoryview
 EACH: Final = "[]"
 _PLAIN = frozenset({str, bytes, bytearray, int, float, bool, list, tuple, type(None)})
 _TEXT_TYPES = frozenset({None, "message", "text", "output_text", "refusal"})  # others: thinking, tools, images
@@ -92,7 +94,7 @@ def shape(value: object) -> str:
         if not value:
             return "empty list"
         return f"list of {len(value)}, the first a {'list' if isinstance(value[0], list) else shape(value[0])}"
-    if isinstance(value, str | bytes | bytearray | memoryview):
+    if isinstance(value, Raw):
         return f"{type(value).__name__} of length {len(value)}"
     return type(value).__name__[:60]
 

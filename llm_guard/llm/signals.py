@@ -98,9 +98,9 @@ def _reader(signal: Signal) -> Callable[[Said], bool]:
     return readers[where]
 
 
-def _is_pending(body: object, *states: str) -> bool:
+def _is_pending(body: object, state: str) -> bool:
     """Whether it is a prediction, as Replicate calls it, that is still on its way."""
-    return isinstance(body, dict) and "urls" in body and body.get("output") is None and body.get("status") in states
+    return isinstance(body, dict) and "urls" in body and body.get("output") is None and body.get("status") == state
 
 
 def _of_value(value: Any, what: str) -> Outcome | None:
@@ -112,7 +112,7 @@ def _of_value(value: Any, what: str) -> Outcome | None:
     return _of_reply(reply_of(response), response)
 
 
-def _of_reply(reply: Reply | None, response: Any = None) -> Outcome | None:
+def _of_reply(reply: Reply | None, response: Any) -> Outcome | None:
     if reply is None:
         return None
     status, headers, body, page = reply
@@ -123,14 +123,7 @@ def _of_reply(reply: Reply | None, response: Any = None) -> Outcome | None:
 
 
 def _is_error(body: object, response: Any) -> bool:
-    if error_in(body) is not None:
-        return True
-    if not isinstance(body, dict):
-        return False
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and choices[0].get("error"):
-        return True
-    return _is_pending(body, "starting") and not _is_order(response)
+    return error_in(body) is not None or (_is_pending(body, "starting") and not _is_order(response))
 
 
 def _is_order(response: Any) -> bool:

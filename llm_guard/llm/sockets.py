@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import Any
 
 from llm_guard.errors import CallTimeout, Cancelled
-from llm_guard.llm.exchange import Errors, Exchange, at_most, bounding, connect
+from llm_guard.llm.connecting import connect
+from llm_guard.llm.exchange import Errors, Exchange, at_most, bounding
 
 
 class Line:

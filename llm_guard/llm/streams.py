@@ -9,19 +9,28 @@ from typing import Any, Final
 
 from llm_guard.checks import whole
 from llm_guard.errors import GuardError
-from llm_guard.llm.answers import Ending, answer_in, find_text, meaning_of, refused
-from llm_guard.llm.bodies import MAX_BYTES, MISUSE, NO_HEADERS, Reply, Unread, headers_of, is_response, read, status_of
+from llm_guard.llm.answers import MOST_REASON, Ending, answer_in, find_text, meaning_of, refused
+from llm_guard.llm.bodies import (
+    MAX_BYTES,
+    MISUSE,
+    NO_HEADERS,
+    ReadBody,
+    Unread,
+    headers_of,
+    is_response,
+    read,
+    status_of,
+)
 from llm_guard.llm.chunks import chunks_of
 from llm_guard.llm.dialects import DELTAS, REASONS, first_choice, mark_in, type_of
 from llm_guard.llm.errors import AnswerError, StreamError, code_in, error_in
 from llm_guard.llm.lines import lines_of, pieces_of
-from llm_guard.llm.shapes import at, may_have, member, shape, text_at, unwrapped
+from llm_guard.llm.shapes import Raw, at, may_have, member, shape, text_at, unwrapped
 from llm_guard.llm.signals import outcome_of_body
 from llm_guard.llm.sse import BROKEN, DONE, PAGE, Event, events_of
 from llm_guard.llm.usage import Tally, Usage
 from llm_guard.outcome import Outcome
 
-_MOST_REASON: Final = 60
 _MOST_DRAINED: Final = 64 * 1024
 
 
@@ -126,7 +135,7 @@ class TextStream(Iterator[str]):
         try:
             for item in self._chunks:
                 items = chain([item], self._chunks)
-                if isinstance(item, str | bytes | bytearray | memoryview):
+                if isinstance(item, Raw):
                     yield from events_of(lines_of(pieces_of(items), self._max_bytes), self._max_bytes)
                 else:
                     yield from _parsed(items)
@@ -176,7 +185,7 @@ class TextStream(Iterator[str]):
             word = at(event, path) if (of is None or of == kind) and may_have(event, path) else None
             if isinstance(word, str) and word:
                 self._ended = True
-                self.finish_reason = word[:_MOST_REASON]
+                self.finish_reason = word[:MOST_REASON]
                 self._ending = meaning_of(word, path)
                 if self._ending is not None and self._ending.despite_text:
                     raise self._explained(event)
@@ -189,7 +198,7 @@ class TextStream(Iterator[str]):
     def _rest(self) -> str | None:
         """What is due at the end: the text of an answer that came whole, or the error where there is none to come."""
         if self._only is not None and self._count == 1 and find_text(unwrapped(self._only)) is not None:
-            found = answer_in(Reply(self._only, self._status, self._source))
+            found = answer_in(ReadBody(self._only, self._status, self._source))
             if isinstance(found, AnswerError):
                 raise StreamError(found.shape, found.what, code=found.code, outcome=found.outcome)
             return found
@@ -229,6 +238,6 @@ class TextStream(Iterator[str]):
 
 def _parsed(items: Iterable[object]) -> Iterator[Event]:
     for item in items:
-        if isinstance(item, str | bytes | bytearray | memoryview):
+        if isinstance(item, Raw):
             raise StreamError(shape(item), "a stream of events has text in it", outcome=MISUSE)
         yield Event(None, item)

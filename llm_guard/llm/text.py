@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final, Self
 
-from llm_guard.llm.answers import ENDS, answer_in
+from llm_guard.llm.answers import ENDS, MOST_REASON, answer_in
 from llm_guard.llm.bodies import MAX_BYTES, read
 from llm_guard.llm.errors import AnswerError
 from llm_guard.llm.shapes import Path, at, unwrapped
@@ -14,7 +14,6 @@ from llm_guard.llm.usage import Tally, Usage
 from llm_guard.outcome import SUCCESS, Outcome
 
 _ENDS: Final[tuple[Path, ...]] = (*(end.path for end in ENDS), ("details", "finish_reason"))
-_MOST_REASON: Final = 60
 
 
 class Text(str):
@@ -58,5 +57,5 @@ def text_in(response: Any) -> Text:
     tally = Tally()
     tally.add(unwrapped(reply.body))
     words = (at(unwrapped(reply.body), path) for path in _ENDS)
-    reason = next((word[:_MOST_REASON] for word in words if isinstance(word, str) and word), None)
+    reason = next((word[:MOST_REASON] for word in words if isinstance(word, str) and word), None)
     return Text(found, usage=tally.usage(reply.headers), finish_reason=reason, outcome=outcome_of(response) or SUCCESS)

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from llm_guard.errors import CallTimeout, Cancelled
+from llm_guard.errors import CallTimeout, Cancelled, rebuild
 from llm_guard.llm.exchange import Errors
 
 
@@ -45,8 +45,4 @@ class _Pickled:
 
 
 def _again(library: str, which: str, args: tuple[Any, ...], state: dict[str, Any]) -> Any:
-    cls: Any = getattr(errors_of(library), which)
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
+    return rebuild(getattr(errors_of(library), which), args, state)

@@ -122,7 +122,7 @@ class Tally:
                 if may_have(counts, path) and (count := at(counts, path)) is not None:
                     self._told.setdefault(form.input, {})[path] = count
 
-    def usage(self, headers: Mapping[str, str] = NO_HEADERS) -> Usage | None:
+    def usage(self, headers: Mapping[str, str]) -> Usage | None:
         """What was told so far, with what the headers add; None where nothing was."""
         found = _NOTHING
         for form in FORMS:

@@ -11,7 +11,7 @@ from llm_guard.runtime.door import door
 from llm_guard.runtime.keys import Key, check_key
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.policy import Policy
-from llm_guard.state.keyed import MOST, Keyed
+from llm_guard.state.keyed import MOST, Keyed, gates_of
 from llm_guard.state.limiter import LimitGate
 
 
@@ -105,7 +105,7 @@ class Bounded(Policy):
     def _set_each(self, limit: int) -> None:
         with door.locked():
             self._limit = limit
-            gates = self._gates()
+            gates = gates_of(self._gate)
             for gate in gates:
                 gate.limit = limit
         for gate in gates:
@@ -113,7 +113,7 @@ class Bounded(Policy):
 
     def statistics(self) -> BoundedStatistics:
         with door.locked():
-            gates = self._gates()
+            gates = gates_of(self._gate)
             if self._total is not None:
                 return BoundedStatistics(self.n, self._total.in_flight, self._total.peak, door.waiting(self._total),
                                          len(gates), self._limit)
@@ -131,9 +131,6 @@ class Bounded(Policy):
 
     def _new_gate(self) -> LimitGate:
         return LimitGate(self._limit, self.name, by_key=True)
-
-    def _gates(self) -> list[LimitGate]:
-        return self._gate.gates() if isinstance(self._gate, Keyed) else [self._gate]
 
     def __repr__(self) -> str:
         return f"bounded({self.n})" if self._total is None else f"bounded({self.n}, per_key={self._limit})"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from llm_guard import checks, clock
-from llm_guard.errors import ConfigError, Rejected
+from llm_guard import clock
+from llm_guard.errors import Rejected
 from llm_guard.outcome import FAILURES, Kind
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.policy import Policy, check_bare, check_classify
 from llm_guard.runtime.reading import Classify
 from llm_guard.state.circuit_state import CLOSED, HALF_OPEN
 from llm_guard.state.gate import Ending, Request
@@ -38,12 +38,10 @@ class Breaker(Policy):
                  classify: Classify | None) -> None:
         from llm_guard.state.circuit import Circuit  # brings circuitbreaker, which not everybody needs
 
-        if classify is not None:
-            checks.function("classify", classify)
+        self._classify = check_classify(classify)
         self.circuit = Circuit(failure_rate=failure_rate, window=window, window_seconds=window_seconds,
                                min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for,
                                trials=trials, name=name)
-        self._classify = classify
         self._told = "closed"
         self._by_hand = False  # the change that is still to be told
 
@@ -148,8 +146,7 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
     lists it as (default: the first function that it decorates). `classify` replaces the reading of errors and returned
     values.
     """
-    if function is not None and not callable(function) and not isinstance(function, classmethod):
-        raise ConfigError("failure_rate", function, "given by name: breaker(failure_rate=0.5)")
+    check_bare(function, "failure_rate", "breaker(failure_rate=0.5)")
     policy = Breaker(failure_rate, window, window_seconds, min_calls, slow_call, slow_rate, open_for, trials, name,
                      classify)
     return policy if function is None else policy.bare(function)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from copy import copy
 from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from llm_guard import checks, clock, events
-from llm_guard.call import FOREVER
 from llm_guard.errors import ConfigError
-from llm_guard.fork import renew_after_fork
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.keys import Key, check_key, costs_of
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.policy import Policy, check_bare, check_classify
 from llm_guard.runtime.reading import Classify
-from llm_guard.state.cost_gate import CostGate, Costs
+from llm_guard.state.costs import CostOptions, Costs
 from llm_guard.state.gate import Gate
-from llm_guard.state.keyed import MOST, Keyed
+from llm_guard.state.keyed import MOST, Keyed, gates_of
 from llm_guard.state.pace import Pace
 from llm_guard.state.pace_door import PaceGate
 from llm_guard.state.pace_snapshot import PaceSnapshot, together
 from llm_guard.state.pace_words import RESUMED, paused_for
+from llm_guard.state.paces import Paces
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,44 +67,30 @@ class RampUp(Policy):
     live = ("ceiling", "cost_ceiling")
 
     def __init__(self, pace: Callable[..., Pace], start: float | None, ceiling: float | None, key: Key | None,
-                 max_keys: int, max_wait: float | None, classify: Classify | None, costs: Costs | None = None) -> None:
-        self._pace = pace
-        self._decorates: str | None = None  # the name of the function, where there is exactly one
-        self._ceiling = ceiling
-        self.after_fork()
-        first = self._new_gate()  # checks the options
-        self._ceiling = first.pace.ceiling
+                 max_keys: int, max_wait: float | None, classify: Classify | None,
+                 costs: CostOptions | None = None) -> None:
+        checks.whole("max_keys", max_keys, least=1)
+        if key is not None:
+            check_key("key", key)
+        self._paces = Paces(pace, ceiling, self.name, key, max_keys)
         if start is not None and ceiling is not None and start > ceiling:
             raise ConfigError("start", start, f"at most the ceiling, {ceiling!r}")
-        checks.whole("max_keys", max_keys, least=1)
-        self._gate: PaceGate | Keyed[PaceGate] = first
-        self._costs = copy(costs)  # whose ceiling may be changed
-        self._cost_gate: CostGate | Keyed[CostGate] | None = None
-        if self._costs is not None:
-            self._cost_gate = self._costs.gate(self.name)
-        if key is not None:
-            self._gate = Keyed(self._new_gate, check_key("key", key), most=max_keys)
-            if self._costs is not None:
-                self._cost_gate = Keyed(partial(self._costs.gate, self.name), key, most=max_keys)
-            renew_after_fork(self)
+        self._gate = self._paces.gate
+        self._costs = None if costs is None else Costs(costs, self.name, key, max_keys)
         self._max_wait = checks.optional_number("max_wait", max_wait, least=0, unit="seconds")
-        if classify is not None:
-            checks.function("classify", classify)
-        self._classify = classify
+        self._classify = check_classify(classify)
+        self._decorates: str | None = None  # the name of the function, where there is exactly one
 
     def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
         guarded = super().__call__(function)
         self._decorates = getattr(guarded, "__qualname__", self.name) if self._decorates is None else self.name
         return guarded
 
-    def after_fork(self) -> None:
-        self._paused_until = -FOREVER  # of keys to come
-
     def join(self, plan: Plan, *, by_call: bool) -> None:
         plan.paces += (self._gate,)
-        if self._costs is not None and self._cost_gate is not None:
+        if self._costs is not None:
             plan.estimates += (self._costs.estimate,)
-            plan.attempt_gates += (self._cost_gate,)
+            plan.attempt_gates += (self._costs.gate,)
         plan.tellers += (self,)
         plan.wait_at_most(self._max_wait)
         plan.read_with(self._classify)
@@ -124,17 +108,13 @@ class RampUp(Policy):
     @property
     def ceiling(self) -> float | None:
         """The most calls a second that it lets start, with a key: for each, or None. May be set at any time."""
-        return self._ceiling
+        return self._paces.ceiling
 
     @ceiling.setter
     def ceiling(self, ceiling: float | None) -> None:
         with door.locked():
-            trial = self._pace(ceiling=self._ceiling)
-            trial.ceiling = ceiling  # refuses what cannot work before anything is changed
-            self._ceiling = trial.ceiling
-            gates = self._gates()
-            for gate in gates:
-                gate.pace.ceiling = ceiling
+            self._paces.ceiling = ceiling
+            gates = gates_of(self._gate)
         _ask_again(gates)
 
     @property
@@ -144,43 +124,39 @@ class RampUp(Policy):
 
     @cost_ceiling.setter
     def cost_ceiling(self, ceiling: float | None) -> None:
-        if self._costs is None and ceiling is None:
-            return
         if self._costs is None:
+            if ceiling is None:
+                return
             raise ConfigError("cost_ceiling", ceiling, "None, where ramp_up was not told what a call costs")
         with door.locked():
             self._costs.set_ceiling(ceiling)
-            gates = self._cost_gates()
-            for gate in gates:
-                gate.limit.change(self._costs.ceiling)
+            gates = gates_of(self._costs.gate)
         _ask_again(gates)
 
     def pause(self, seconds: float, *, key: Hashable = EVERY_KEY) -> None:
         """Lets nobody start for so many seconds; `key`: nobody with that key. Takes the place of an earlier pause."""
         checks.number("seconds", seconds, least=0, unit="seconds")
-        with door.locked():
-            now = clock.current().now()
-            if key is EVERY_KEY:
-                self._paused_until = now + seconds
-            gates = self._gates(key)
-            for gate in gates:
-                gate.pace.pause(now, seconds)
-            news = [gate.pace.story.news(now) for gate in gates]
-        _ask_again(gates)
+        news = self._by_hand(key, lambda paces, now: paces.pause(now, seconds))
         self._say(key, news, paused_for(seconds) if seconds > 0 else None)
 
     def resume(self, *, key: Hashable = EVERY_KEY) -> None:
         """Ends a pause, and opens a gate that the server's refusals have shut; `key`: for that key only."""
+        news = self._by_hand(key, lambda paces, now: paces.resume(now))
+        self._say(key, news, RESUMED if len(news) > 1 else None)
+
+    def _by_hand(self, key: Hashable, act: Callable[[Paces | Pace, float], None]) -> list[tuple[int, str] | None]:
+        """Does it to the paces of all keys or to that of one; the news of each."""
         with door.locked():
             now = clock.current().now()
             if key is EVERY_KEY:
-                self._paused_until = -FOREVER
-            gates = self._gates(key)
-            for gate in gates:
-                gate.pace.resume(now)
+                gates = gates_of(self._gate)
+                act(self._paces, now)
+            else:
+                gates = [door.gate_of(self._keyed(), key)]
+                act(gates[0].pace, now)
             news = [gate.pace.story.news(now) for gate in gates]
         _ask_again(gates)
-        self._say(key, news, RESUMED if len(gates) > 1 else None)
+        return news
 
     def change(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[str, str, str] | None:
         gate = self._gate.known(keys[self._gate]) if isinstance(self._gate, Keyed) else self._gate
@@ -192,18 +168,12 @@ class RampUp(Policy):
         return None if told == state else (told, state, why)
 
     def news(self, now: float, keys: Mapping[Any, Hashable]) -> tuple[int, str] | None:
-        if not isinstance(self._gate, Keyed):
-            story = self._gate.pace.story
-            if now < story.tell_at:
-                return None
-            with door.locked():
-                return story.news(now)
-        gate = self._gate.known(keys[self._gate])
+        gate = self._gate.known(keys[self._gate]) if isinstance(self._gate, Keyed) else self._gate
         if gate is None or now < gate.pace.story.tell_at:
             return None
         with door.locked():
             news = gate.pace.story.news(now)
-        return None if news is None else (news[0], _of_keys(news[1], every=False))
+        return (news[0], _of_keys(news[1], every=False)) if news is not None and self.keyed else news
 
     def _say(self, key: Hashable, all_news: list[tuple[int, str] | None], words: str | None) -> None:
         """What was done by hand: one line, however many keys there are; `words`, or else the news."""
@@ -211,48 +181,25 @@ class RampUp(Policy):
         if words is None and not lines:
             return
         said = words or lines[0]
-        if isinstance(self._gate, Keyed):
+        if self.keyed:
             said = _of_keys(said, every=key is EVERY_KEY)
         events.log(logging.INFO, self.decorates, said)
 
     def statistics(self) -> RampUpStatistics:
-        if not isinstance(self._gate, Keyed):
-            return self._statistics_of(self._gate, next(iter(self._cost_gates()), None))
         with door.locked():
-            gates = self._gate.gates()
             now = clock.current().now()
-            whole = together([gate.pace.snapshot(now) for gate in gates])
-            spent = None if self._costs is None else sum(gate.limit.spent(now) for gate in self._cost_gates())
-            return RampUpStatistics(whole, sum(map(door.waiting, gates)), len(gates), spent)
+            gates = gates_of(self._gate)
+            return RampUpStatistics(together([gate.pace.snapshot(now) for gate in gates]),
+                                    sum(map(door.waiting, gates)), len(gates),
+                                    None if self._costs is None else self._costs.spent(now))
 
     def statistics_of(self, key: Hashable) -> RampUpStatistics:
         """Of one key: its pace, and how many wait for it. A key that is not kept is as it will be when it comes."""
         with door.locked():
-            costs = self._cost_gate.known(key) if isinstance(self._cost_gate, Keyed) else None
-            return self._statistics_of(self._keyed().known(key) or self._new_gate(), costs)
-
-    def _statistics_of(self, gate: PaceGate, costs: CostGate | None) -> RampUpStatistics:
-        with door.locked():
             now = clock.current().now()
-            spent = None if self._costs is None else 0.0 if costs is None else costs.limit.spent(now)
-            return RampUpStatistics(gate.pace.snapshot(now), door.waiting(gate), spent=spent)
-
-    def _new_gate(self) -> PaceGate:
-        pace = self._pace(ceiling=self._ceiling)
-        now = clock.current().now()
-        if now < self._paused_until:
-            pace.pause(now, self._paused_until - now)
-        return PaceGate(pace, self.name)
-
-    def _gates(self, key: Hashable = EVERY_KEY) -> list[PaceGate]:
-        if key is not EVERY_KEY:
-            return [door.gate_of(self._keyed(), key)]
-        return self._gate.gates() if isinstance(self._gate, Keyed) else [self._gate]
-
-    def _cost_gates(self) -> list[CostGate]:
-        if self._cost_gate is None:
-            return []
-        return self._cost_gate.gates() if isinstance(self._cost_gate, Keyed) else [self._cost_gate]
+            gate = self._keyed().known(key) or self._paces.new_gate()
+            return RampUpStatistics(gate.pace.snapshot(now), door.waiting(gate),
+                                    spent=None if self._costs is None else self._costs.spent_of(key, now))
 
     def _keyed(self) -> Keyed[PaceGate]:
         if isinstance(self._gate, Keyed):
@@ -313,8 +260,7 @@ def ramp_up(function: Any = None, /, *, start: float | None = None, ceiling: flo
     those without a call give way, the longest unused first. The options are those of each key. No key is ever shown in
     errors, events or logs.
     """
-    if function is not None and not callable(function) and not isinstance(function, classmethod):
-        raise ConfigError("start", function, "given by name: ramp_up(start=1)")
+    check_bare(function, "start", "ramp_up(start=1)")
     pace = partial(Pace, clock.chance, start=start, idle=idle, ramp_time=ramp_time, max_growth=max_growth)
     policy = RampUp(pace, start, ceiling, key, max_keys, max_wait, classify, costs_of(cost, cost_ceiling, cost_per))
     return policy if function is None else policy.bare(function)

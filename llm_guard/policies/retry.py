@@ -9,7 +9,7 @@ from llm_guard import checks
 from llm_guard.errors import ConfigError
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.policy import Policy, check_bare, check_classify
 from llm_guard.runtime.reading import Classify
 from llm_guard.state.schedule import FULL_JITTER, Schedule
 from llm_guard.state.tries import Budget, Rule
@@ -37,9 +37,7 @@ class Retry(Policy):
     def __init__(self, attempts: int, schedule: Schedule, retry_on: RetryOn | None, max_refusal_wait: float,
                  budget: float | None, classify: Classify | None) -> None:
         share = checks.optional_number("budget", budget, above=0, most=1)
-        if classify is not None:
-            checks.function("classify", classify)
-        self._classify = classify
+        self._classify = check_classify(classify)
         self._rule = Rule(checks.whole("attempts", attempts, least=1), schedule,
                           checks.number("max_refusal_wait", max_refusal_wait, least=0, unit="seconds"),
                           _worth(retry_on), None if share is None else Budget(share))
@@ -101,7 +99,6 @@ def retry(function: Any = None, /, *, attempts: int = 8, wait: Any = None, jitte
 
     When retries end, the last error is raised as it was, with a note; a returned refusal is returned as it came.
     """
-    if function is not None and not callable(function) and not isinstance(function, classmethod):
-        raise ConfigError("attempts", function, "given by name: retry(attempts=8)")
+    check_bare(function, "attempts", "retry(attempts=8)")
     policy = Retry(attempts, Schedule(wait, jitter), retry_on, max_refusal_wait, budget, classify)
     return policy if function is None else policy.bare(function)

@@ -65,10 +65,11 @@ class Permits:
             door.leave(self._request, [held for held in self._permits if held[0].outlives], _ENDED_LATE)
 
 
-class OnItsOwn:
-    """What is told of a function that time bounds, when it is left to itself and when it has ended after all.
+class Abandonment:
+    """How a function that did not end in time is left to itself: its call is cut off, and its permits and timeouts know
+    that it still runs, until it has ended after all.
 
-    `held` are the permits it runs under, `bounds` the timeouts that count what still runs.
+    `held` are the permits that it runs under, `bounds` the timeouts that count what still runs.
     """
 
     __slots__ = ("_bounds", "_cut_off", "_held")
@@ -78,13 +79,13 @@ class OnItsOwn:
         self._held = held
         self._bounds = bounds
 
-    def leave(self, given_up: Callable[[Callable[[], None]], bool]) -> bool:
-        """Leaves the function to itself, and cuts its call off. `given_up` is called with what is to be called when it
-        has ended; False from it, and from here, where it just has."""
+    def leave(self, give_up: Callable[[Callable[[], None]], bool]) -> bool:
+        """Leaves the function to itself, and cuts its call off. `give_up` stops waiting for it, and is told what to
+        call when it has ended; False from it, and from here, where it just has."""
         for permits in self._held:
             permits.function_left()
         self._count(1)
-        if given_up(self._ended):
+        if give_up(self._ended):
             self._cut_off.cut()
             return True
         self._ended()
@@ -101,36 +102,30 @@ class OnItsOwn:
                 bound.still_running += change
 
 
-def run_on_worker(function: Callable[[], Any], seconds: float, own: OnItsOwn) -> Any:
-    """Runs `function` on a worker thread and returns or raises what it does.
-
-    After `seconds` it is left to itself, and `CallTimeout` raised.
-    """
-    job = workers().start(function)
-    try:
-        ended = job.wait(seconds)
-    except BaseException:  # an interrupt in the thread that waits
-        own.leave(job.leave)
-        raise
-    if not ended and own.leave(job.leave):
-        raise CallTimeout(f"no answer within {seconds:.3g} s", seconds=seconds, still_running=True)
-    return job.result()
-
-
 def run_in_time(function: Callable[[], Any], mine: Call, seconds: float, until: float, held: Sequence[Permits],
                 bounds: Sequence[Timed]) -> Any:
-    """`run_on_worker` for the call `mine`, which is cut off when it ran for so many seconds, at the instant `until`. It
-    is active as long as the function runs: its caller may have gone."""
+    """Runs `function` on a worker thread, as the call `mine`, and returns or raises what it does.
+
+    After `seconds`, at the instant `until`, it is left to itself and cut off, and `CallTimeout` raised.
+    """
     cut_off = mine.cut_off = CutOff(mine.cut_off, until)
 
     def bare() -> Any:
         try:
             return function()
         finally:
-            mine.active = False
+            mine.active = False  # here, for its caller may have gone
 
     try:
-        return run_on_worker(bare, seconds, OnItsOwn(cut_off, held, bounds))
+        job = workers().start(bare)
+        try:
+            ended = job.wait(seconds)
+        except BaseException:  # an interrupt in the thread that waits
+            Abandonment(cut_off, held, bounds).leave(job.leave)
+            raise
+        if not ended and Abandonment(cut_off, held, bounds).leave(job.leave):
+            raise CallTimeout(f"no answer within {seconds:.3g} s", seconds=seconds, still_running=True)
+        return job.result()
     finally:
         cut_off.close()
 

@@ -62,11 +62,6 @@ class Guarded(Generic[P, R]):
             return items  # type: ignore[no-any-return]  # it does all that an R does
         return self._bare(*args, **kwargs)
 
-    def _run(self, chosen: Options, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        result: R = self.stack.run(self._bare, self.label, args, kwargs, chosen, self._listeners, self.readers,
-                                   self.streams)
-        return result
-
     def with_options(self, *, timeout: float | None = None, deadline: float | None = None, attempts: int | None = None,
                      max_refusal_wait: float | None = None, max_wait: float | None = None) -> Callable[P, R]:
         """This function under other settings, for a call or more: see `llm_guard.runtime.options.Options`."""
@@ -74,7 +69,10 @@ class Guarded(Generic[P, R]):
         self.stack.check(chosen)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return self._call_bare(args, kwargs) if switch.is_off else self._run(chosen, args, kwargs)
+            if switch.is_off:
+                return self._call_bare(args, kwargs)
+            return self.stack.run(  # type: ignore[no-any-return]
+                self._bare, self.label, args, kwargs, chosen, self._listeners, self.readers, self.streams)
 
         return call
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_guard import checks
 from llm_guard.errors import ConfigError
-from llm_guard.state.cost_gate import Costs, Estimate
+from llm_guard.state.cost_gate import Estimate
+from llm_guard.state.costs import CostOptions, check_ceiling
 from llm_guard.state.keyed import Keyed
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def check_key(option: str, key: object) -> Key:
     return key  # type: ignore[return-value]  # just checked
 
 
-def costs_of(cost: object, ceiling: object, per: object) -> Costs | None:
+def costs_of(cost: object, ceiling: object, per: object) -> CostOptions | None:
     """The options of a bound on costs; None where there is none."""
     if cost is None:
         if ceiling is not None:
@@ -46,10 +47,12 @@ def costs_of(cost: object, ceiling: object, per: object) -> Costs | None:
         return None
     if isinstance(cost, Real) and not isinstance(cost, bool):
         fixed = checks.number("cost", cost, least=0)
-        return Costs(Estimate(lambda *args, **kwargs: fixed), ceiling, per)
-    if not isinstance(cost, str):
-        checks.function("cost", cost, _COST)
-    return Costs(Estimate(cost), ceiling, per)  # type: ignore[arg-type]  # just checked
+        estimate = Estimate(lambda *args, **kwargs: fixed)
+    else:
+        if not isinstance(cost, str):
+            checks.function("cost", cost, _COST)
+        estimate = Estimate(cost)  # type: ignore[arg-type]  # just checked
+    return CostOptions(estimate, check_ceiling(ceiling), checks.number("cost_per", per, above=0, unit="seconds"))
 
 
 def readers_for(function: Callable[..., Any], asks: Sequence[Asks], known: Readers) -> Readers:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from llm_guard import checks
 from llm_guard.errors import ConfigError
 
 if TYPE_CHECKING:
     from llm_guard.runtime.guarded import Guarded
     from llm_guard.runtime.plan import Plan
+    from llm_guard.runtime.reading import Classify
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,3 +85,16 @@ class Policy:
     def statistics(self) -> Any:
         """A frozen snapshot of its state."""
         raise NotImplementedError
+
+
+def check_bare(function: object, option: str, example: str) -> None:
+    """Refuses what stands in the place of the function of a bare `@policy`, and is none: most likely an option."""
+    if function is not None and not callable(function) and not isinstance(function, classmethod):
+        raise ConfigError(option, function, f"given by name: {example}")
+
+
+def check_classify(classify: Classify | None) -> Classify | None:
+    """`classify`, where it is a function, or None."""
+    if classify is not None:
+        checks.function("classify", classify)
+    return classify

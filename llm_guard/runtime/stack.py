@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from llm_guard import call, checks, clock
+from llm_guard import call, clock
 from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listener, Listeners
 from llm_guard.runtime import express, options, switch
@@ -15,15 +15,14 @@ from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
 from llm_guard.runtime.keys import NO_READERS, Asks, Readers, keys_of, readers_for
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.policy import Policy, check_classify
 from llm_guard.runtime.reading import Classify
 from llm_guard.runtime.registry import registry
 from llm_guard.runtime.runner import Run
 from llm_guard.runtime.stream_run import StreamRun
 from llm_guard.runtime.stream_unguarded import unguarded
 from llm_guard.runtime.streams import Stream
-from llm_guard.state.gate import Gate
-from llm_guard.state.keyed import Keyed
+from llm_guard.state.keyed import gates_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,7 +139,8 @@ class Stack:
     def waiting(self) -> int:
         """How many wait at the door for all gates of an attempt: an upper bound where others share its policies."""
         with door.locked():
-            return min(map(_waiting_for, self._plan.attempt_gates or self._plan.call_gates), default=0)
+            return min((sum(map(door.waiting, gates_of(gate)))
+                        for gate in self._plan.attempt_gates or self._plan.call_gates), default=0)
 
     def statistics(self) -> dict[str, Any]:
         """A frozen snapshot of each policy, by name; a second policy of a name gets a number."""
@@ -167,10 +167,6 @@ def _same(answer: Any) -> Any:  # a lambda's cell would be made with every call
     return answer
 
 
-def _waiting_for(gate: Gate | Keyed[Any]) -> int:
-    return sum(map(door.waiting, gate.gates())) if isinstance(gate, Keyed) else door.waiting(gate)
-
-
 def stack(*policies: Policy, classify: Classify | None = None) -> Stack:
     """A stack without a function: policies in the order in which they would stand above one, outermost first.
 
@@ -179,9 +175,7 @@ def stack(*policies: Policy, classify: Classify | None = None) -> Stack:
     for policy in policies:
         if not isinstance(policy, Policy):
             raise ConfigError("policies", policy, "policies such as retry() or bounded(8)")
-    if classify is not None:
-        checks.function("classify", classify)
-    return Stack(policies, classify)
+    return Stack(policies, check_classify(classify))
 
 
 def put_on_top(policy: Policy, function: Callable[P, R]) -> Guarded[P, R]:

@@ -8,7 +8,7 @@ from typing import Any
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.outcome import SUCCESS, Kind, Outcome
 from llm_guard.runtime import reading
-from llm_guard.runtime.attempt import OnItsOwn, Permits, close_quietly
+from llm_guard.runtime.attempt import Abandonment, Permits, close_quietly
 from llm_guard.runtime.items import Items, Refused
 from llm_guard.runtime.options import Options
 from llm_guard.runtime.plan import Timed
@@ -80,8 +80,8 @@ class StreamRun(Run):
         else:
             cut_off = CutOff(cut_off)
             mine = Call(self._fixed, cut_off, self._held, self._owner)
-            own = OnItsOwn(cut_off, self._held_for(permits), self._plan.timeouts)
-            source = OnWorker(items, mine, own, self._time)
+            abandonment = Abandonment(cut_off, self._held_for(permits), self._plan.timeouts)
+            source = OnWorker(items, mine, abandonment, self._time)
         return Stream(items, source, mine, self, time, self._time.now, self._fixed, self._plan.policies)
 
     # What the stream tells of its end.

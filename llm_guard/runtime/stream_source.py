@@ -18,7 +18,7 @@ class Late(Exception):
     """The limit was reached; what was asked runs on by itself."""
 
 
-class Elsewhere(RuntimeError):
+class OtherProcess(RuntimeError):
     """The thread that makes the items is in another process."""
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from llm_guard import call, clock
 from llm_guard.call import FOREVER, Call
-from llm_guard.runtime.attempt import OnItsOwn
+from llm_guard.runtime.attempt import Abandonment
 from llm_guard.runtime.items import Items
-from llm_guard.runtime.stream_source import Attempt, Elsewhere, Late
+from llm_guard.runtime.stream_source import Attempt, Late, OtherProcess
 from llm_guard.state.gate import Ending
 from llm_guard.state.stream_time import Limit
 from llm_guard.state.workers import workers
@@ -27,16 +27,16 @@ class OnWorker:
     """One worker from the first item to the clean-up: the items are asked for, and closed, in its thread and in its
     copy of the consumer's context. Between two items it waits to be asked.
 
-    `own` is told when it is left to itself, in the midst of an item that did not come in time.
+    `abandonment` is for a worker that is left to itself, in the midst of an item that did not come in time.
     """
 
-    __slots__ = ("_afterwards", "_answer", "_asked", "_call", "_items", "_lock", "_own", "_parting", "_process",
-                 "_step", "_time", "_told")
+    __slots__ = ("_abandonment", "_afterwards", "_answer", "_asked", "_call", "_items", "_lock", "_parting",
+                 "_process", "_step", "_time", "_told")
 
-    def __init__(self, items: Items, mine: Call, own: OnItsOwn, time: clock.Clock) -> None:
+    def __init__(self, items: Items, mine: Call, abandonment: Abandonment, time: clock.Clock) -> None:
         self._items = items
         self._call = mine
-        self._own = own
+        self._abandonment = abandonment
         self._time = time
         self._process = os.getpid()
         self._lock = allocate_lock()
@@ -54,16 +54,16 @@ class OnWorker:
 
     def ask(self, step: Callable[[], Any], limit: Limit) -> Any:
         if os.getpid() != self._process:
-            raise Elsewhere("a stream that is bounded in time can be read only in the process that began it")
+            raise OtherProcess("a stream that is bounded in time can be read only in the process that began it")
         told = self._told = self._time.waiter()
         try:
             self._step = step
             self._asked.set()
             in_time = told.wait(None if limit.within == FOREVER else limit.within)
         except BaseException:  # an interrupt in the thread that waits
-            self._own.leave(self._give_up)
+            self._abandonment.leave(self._give_up)
             raise
-        if not in_time and self._own.leave(self._give_up):
+        if not in_time and self._abandonment.leave(self._give_up):
             raise Late
         answer, self._answer = self._answer, None
         assert answer is not None

@@ -13,7 +13,7 @@ from llm_guard.call import Call
 from llm_guard.errors import Cancelled
 from llm_guard.outcome import IGNORED, SUCCESS, TIMEOUT, Outcome
 from llm_guard.runtime.items import Items
-from llm_guard.runtime.stream_source import Attempt, Elsewhere, Late, Source
+from llm_guard.runtime.stream_source import Attempt, Late, OtherProcess, Source
 from llm_guard.state.stream_time import Limit, StreamTime
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class Stream(Generator[T, Any, Any]):
             limit = self._limit()
             try:
                 self._source.ask(self._items.close, limit)
-            except (Late, Elsewhere):  # it is closed where it is made, nobody need wait for that
+            except (Late, OtherProcess):  # it is closed where it is made, nobody need wait for that
                 pass
             finally:
                 self._time.stop(self._now())
@@ -152,7 +152,8 @@ class Stream(Generator[T, Any, Any]):
             self._turn.release()
 
     def _limit(self) -> Limit:
-        """The consumer waits from now on. What it holds is held by what makes the item, and its deadline is kept."""
+        """What bounds the wait for an item, which begins now. The frame that makes it holds what the consumer holds,
+        and has its deadline."""
         asker = call.in_progress()
         deadline = self._deadline if asker is None else min(self._deadline, asker.deadline)
         limit = self._time.ask(self._now(), deadline)
@@ -182,7 +183,7 @@ class Stream(Generator[T, Any, Any]):
         return item
 
     def _served(self, returned: object = None) -> Outcome:
-        """The outcome where all was well, with what a generator returned, or a connection heard, of the account."""
+        """The outcome where all was well, with what the returned value, or a response heard, tells of the account."""
         heard, self._call.heard = self._call.heard, None
         return self._attempt.read_end(returned, heard)
 

@@ -11,18 +11,17 @@ import logging
 from _thread import allocate_lock
 from collections.abc import Callable
 from itertools import count
-from weakref import WeakKeyDictionary
 
 from llm_guard import clock
 from llm_guard.fork import renew_after_fork
 
-#: The thread looks up at least so often, in seconds, for bells that were cancelled: they shall not keep it alive.
+#: The thread looks up at least so often, in seconds, for timers that were cancelled: they shall not keep it alive.
 LOOK_UP = 1.0
 
 _log = logging.getLogger("llm_guard")
 
 
-class Bell:
+class Timer:
     """A function that is to be called at an instant."""
 
     __slots__ = ("_tell",)
@@ -32,14 +31,14 @@ class Bell:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it will still ring."""
+        """Whether it will still fire."""
         return self._tell is not None
 
     def cancel(self) -> None:
-        """It rings no more. One that is ringing goes on. There is no lock, for a finaliser may cancel."""
+        """It fires no more. One that is firing goes on. There is no lock, for a finaliser may cancel."""
         self._tell = None
 
-    def ring(self) -> None:
+    def fire(self) -> None:
         """In the alarm's thread: calls the function, once. One that raises does not rob the others."""
         tell, self._tell = self._tell, None
         if tell is None:
@@ -51,7 +50,7 @@ class Bell:
 
 
 class Alarm:
-    """The bells under one clock, by a heap: O(log n) each."""
+    """The timers under one clock, by a heap: O(log n) each."""
 
     def __init__(self) -> None:
         self.after_fork()
@@ -59,18 +58,18 @@ class Alarm:
 
     def after_fork(self) -> None:
         self._lock = allocate_lock()
-        self._bells: list[tuple[float, int, Bell]] = []
-        self._made = count()  # for bells of the same instant, which cannot be compared
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._made = count()  # for timers of the same instant, which cannot be compared
         self._runs = False
         self._up_at = 0.0  # when the thread will look up
         self._waiter: clock.Waiter | None = None
 
-    def at(self, when: float, tell: Callable[[], None]) -> Bell:
+    def at(self, when: float, tell: Callable[[], None]) -> Timer:
         """Has `tell` called at the instant `when`, in the alarm's thread: it must be short."""
-        bell = Bell(tell)
+        timer = Timer(tell)
         time = clock.current()
         with self._lock:
-            heapq.heappush(self._bells, (when, next(self._made), bell))
+            heapq.heappush(self._timers, (when, next(self._made), timer))
             starts, self._runs = not self._runs, True
             waiter = self._waiter if when < self._up_at else None
         if starts:
@@ -78,11 +77,11 @@ class Alarm:
                 time.spawn(lambda: self._loop(time), "llm_guard alarm")
             except BaseException:
                 self._runs = False
-                bell.cancel()
+                timer.cancel()
                 raise
         elif waiter is not None:
             waiter.set()
-        return bell
+        return timer
 
     def _loop(self, time: clock.Clock) -> None:
         try:
@@ -95,41 +94,33 @@ class Alarm:
                 due = self._due(now, waiter, sweeps)
                 if due is None:
                     return
-                for bell in due:
-                    bell.ring()
-                del due  # what rang is not kept alive
+                for timer in due:
+                    timer.fire()
+                del due  # what fired is not kept alive
                 waiter.wait(max(0.0, self._up_at - time.now()))
         except BaseException:  # its clock is over
             self._runs = False
             raise
 
-    def _due(self, now: float, waiter: clock.Waiter, sweeps: bool) -> list[Bell] | None:
-        """What is to ring now; `waiter` is told of what comes to be due before the thread looks up again.
+    def _due(self, now: float, waiter: clock.Waiter, sweeps: bool) -> list[Timer] | None:
+        """What is due now; `waiter` is told of what comes to be due before the thread looks up again.
 
         None: there is nothing more, and the thread ends.
         """
-        due: list[Bell] = []
+        due: list[Timer] = []
         with self._lock:
             if sweeps:
-                self._bells = [entry for entry in self._bells if entry[2].is_pending]
-                heapq.heapify(self._bells)
-            while self._bells and (self._bells[0][0] <= now or not self._bells[0][2].is_pending):
-                due.append(heapq.heappop(self._bells)[2])
-            if not due and not self._bells:
+                self._timers = [entry for entry in self._timers if entry[2].is_pending]
+                heapq.heapify(self._timers)
+            while self._timers and (self._timers[0][0] <= now or not self._timers[0][2].is_pending):
+                due.append(heapq.heappop(self._timers)[2])
+            if not due and not self._timers:
                 self._runs, self._waiter = False, None
                 return None
             self._waiter = waiter
-            self._up_at = min(self._bells[0][0] if self._bells else now, now + LOOK_UP)
+            self._up_at = min(self._timers[0][0] if self._timers else now, now + LOOK_UP)
         return due
 
 
-_alarms: WeakKeyDictionary[clock.Clock, Alarm] = WeakKeyDictionary()
-
-
-def alarm() -> Alarm:
-    """That of the clock in force."""
-    time = clock.current()
-    found = _alarms.get(time)
-    if found is None:
-        found = _alarms.setdefault(time, Alarm())
-    return found
+#: That of the clock in force.
+alarm = clock.of_each_clock(Alarm)

@@ -1,4 +1,4 @@
-"""A place in a registry that keeps what it is given for ever, for those who leave it when they are thrown away."""
+"""For objects that are to be found in a registry as long as they live, where the registry keeps what it is given."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class CircuitPermit:
 class CircuitState:
     """What a circuit knows, thread-safe, whose lock is never held during a call.
 
-    Closed, it counts the last `window` calls (20), or those of the last `window_seconds`, and opens once `min_calls`
+    Closed, it counts the last `window` calls (100), or those of the last `window_seconds`, and opens once `min_calls`
     of them (at most the window) have a share of failures of `failure_rate` or more, or one of `slow_rate` or more
     that took longer than `slow_call` seconds. Open, it lets nothing in for `open_for` seconds (0: trials at once),
     with jitter; with each failed trial the time grows, up to `max_open` before jitter, and falls back when it has
@@ -76,9 +76,9 @@ class CircuitState:
     _succeeded: int  # trials
     _succeeded_slowly: int
 
-    def __init__(self, *, failure_rate: float = 0.5, window: int | None = None, window_seconds: float | None = None,
-                 min_calls: int = 10, slow_call: float | None = None, slow_rate: float = 1.0, open_for: float = 5.0,
-                 max_open: float = 60.0, trials: int = 1, trial_timeout: float = 60.0) -> None:
+    def __init__(self, *, failure_rate: float, window: int | None, window_seconds: float | None, min_calls: int,
+                 slow_call: float | None, slow_rate: float, open_for: float, max_open: float, trials: int,
+                 trial_timeout: float) -> None:
         self._ballot = Ballot(failure_rate=failure_rate, window=window, window_seconds=window_seconds,
                               min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate)
         self._open_for = checks.number("open_for", open_for, least=0, unit="seconds")

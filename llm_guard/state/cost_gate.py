@@ -17,8 +17,8 @@ FREE = frozenset({Kind.LOADING, Kind.OVERLOAD, Kind.QUOTA, Kind.INVALID})
 
 
 class Estimate:
-    """What a call will cost: the name of a parameter that has it, or a function of the call's arguments. It is read by
-    whoever knows the call."""
+    """What a call will cost: the name of a parameter that has it, or a function of the call's arguments. The cost
+    itself comes with each `Request`."""
 
     option = "cost"
 
@@ -32,23 +32,6 @@ class Estimate:
             checks.number("cost", cost, least=0)
         except ConfigError as wrong:
             raise ConfigError("cost", type(cost), f"{wrong.allowed}, for each call") from None
-
-
-class Costs:
-    """The options of a bound on costs, and the gates made by them: `ceiling` within any `per` seconds."""
-
-    def __init__(self, estimate: Estimate, ceiling: object, per: object) -> None:
-        self.estimate = estimate
-        self.set_ceiling(ceiling)
-        self._per = checks.number("cost_per", per, above=0, unit="seconds")
-
-    def set_ceiling(self, ceiling: object) -> None:
-        """Of gates to come."""
-        self.ceiling = checks.number("cost_ceiling", ceiling, above=0)
-
-    def gate(self, name: str) -> CostGate:
-        """A gate that nothing was spent at."""
-        return CostGate(self.estimate, self.ceiling, self._per, name)
 
 
 class CostGate:

@@ -91,3 +91,15 @@ class Gate(Protocol):
 
     def is_probe(self, permit: Any) -> bool:
         """Whether that permit let an attempt ask, on behalf of all who wait, if the server is back."""
+
+
+def blocking(request: Request, now: float) -> tuple[Gate | None, float]:
+    """The first of its gates that does not let it start now, and when to ask that one again: `now` where it refuses,
+    infinity where something must end first. None, and `now`, where all are open."""
+    for gate in request.gates:
+        at = gate.ready_at(now, request)
+        if isinstance(at, Rejected):
+            return gate, now
+        if at > now:
+            return gate, at
+    return None, now

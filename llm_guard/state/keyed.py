@@ -31,7 +31,7 @@ G = TypeVar("G", bound=Countable)
 
 class Keyed(Generic[G]):
     """`make` makes the gate of a new key. `key` says which key a call has: a function of its arguments, or the name of
-    a parameter; it is read by whoever knows the call. `option` is what the user calls it.
+    a parameter; the key itself comes with each `Request`. `option` is what the user calls it.
 
     At most `most` gates are kept: a new key takes the place of the one whose last attempt came to the door longest ago,
     among those that are idle. Where all (of `LOOKS`) are busy, one more is kept; further new keys make up for it. What
@@ -77,6 +77,11 @@ class Keyed(Generic[G]):
                 self._gates.move_to_end(key)  # it is in use just now
             else:
                 del self._gates[key]
+
+
+def gates_of(gate: G | Keyed[G]) -> list[G]:
+    """All gates of a family, or the one gate that there is without a key."""
+    return gate.gates() if isinstance(gate, Keyed) else [gate]
 
 
 def choose(request: Request, awaited: Callable[[Gate], bool]) -> None:

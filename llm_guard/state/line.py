@@ -17,10 +17,10 @@ from llm_guard.call import FOREVER, CutOff
 from llm_guard.errors import Cancelled, Rejected, Saturated
 from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import IGNORED
-from llm_guard.state.gate import Ending, Gate, Request
+from llm_guard.state.gate import Ending, Gate, Request, blocking
 from llm_guard.state.keyed import G, Keyed, choose
 from llm_guard.state.knot import is_knot
-from llm_guard.state.lane import Lane, Waiting
+from llm_guard.state.lane import Lanes, Waiting
 from llm_guard.state.section import InTheMidst, Section
 
 
@@ -34,14 +34,12 @@ class Line:
     def after_fork(self) -> None:
         self._section = Section()
         self._inside: dict[Request, Sequence[Gate]] = {}  # those admitted, with the gates whose permits they hold
-        self._came = 0
-        self._lanes: dict[tuple[object, ...], Lane] = {}
-        self._lanes_at: dict[Gate, dict[Lane, None]] = {}
+        self._lanes = Lanes()
 
     def waiting(self, gate: Gate) -> int:
         """How many wait for `gate`, perhaps among others."""
         with self.locked():
-            return sum(len(lane.retries) + len(lane.first_attempts) for lane in self._lanes_at.get(gate, ()))
+            return self._lanes.waiting(gate)
 
     def enter(self, request: Request, *, give_up_at: float = FOREVER, cut_off: CutOff | None = None) -> None:
         """Waits until all gates of `request` admit it; its `permits` then go back through `leave`.
@@ -57,9 +55,9 @@ class Line:
             with self._section.checked():
                 now = request.since = time.now()
                 if request.keys is not None:
-                    choose(request, self._lanes_at.__contains__)
-                if (self._lanes and self._are_awaited(request.gates)) or self._ask(request, now) is not None:
-                    waiting = self._append(request)
+                    choose(request, self._lanes.at.__contains__)
+                if (self._lanes and self._lanes.are_awaited(request.gates)) or self._ask(request, now) is not None:
+                    waiting = self._lanes.append(request)
                     self._serve(request.gates, now)
                     if request.nested and waiting.lane is not None:
                         self._refuse_knot(waiting, now)
@@ -88,7 +86,7 @@ class Line:
         if section.later or section.is_mine():
             return False
         with section:
-            if self._lanes and self._are_awaited(request.gates):
+            if self._lanes and self._lanes.are_awaited(request.gates):
                 return False
             at = request.since = now()
             for gate in request.gates:
@@ -138,7 +136,7 @@ class Line:
     def gate_of(self, family: Keyed[G], key: Hashable) -> G:
         """The gate of `key`, as an attempt would have it."""
         with self._section:
-            return family.of(key, self._lanes_at.__contains__)
+            return family.of(key, self._lanes.at.__contains__)
 
     def changed(self, gate: Gate) -> None:
         """Asks again on behalf of those who wait for `gate`: call it after a setting of the gate has changed."""
@@ -181,34 +179,6 @@ class Line:
         if self._lanes:
             self._serve(gates, now)
 
-    def _are_awaited(self, gates: Sequence[Gate]) -> bool:
-        """Whether somebody waits for one of them, and so goes first."""
-        return not self._lanes_at.keys().isdisjoint(gates)
-
-    def _append(self, request: Request) -> Waiting:
-        key = (request.gates, request.by_call, request.patience)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = Lane(key, request.gates)
-            for gate in request.gates:
-                self._lanes_at.setdefault(gate, {})[lane] = None
-        self._came += 1
-        waiting = Waiting(request, lane, self._came)
-        lane.queue_of(request)[waiting] = None
-        return waiting
-
-    def _remove(self, waiting: Waiting) -> None:
-        lane, waiting.lane = waiting.lane, None
-        if lane is None:
-            return
-        del lane.queue_of(waiting.request)[waiting]
-        if not lane.retries and not lane.first_attempts:
-            del self._lanes[lane.key]
-            for gate in lane.gates:
-                self._lanes_at[gate].pop(lane, None)
-                if not self._lanes_at[gate]:
-                    del self._lanes_at[gate]
-
     def _ask(self, request: Request, now: float) -> float | None:
         """None: it is admitted by all, or refused. A number: the instant at which to ask again."""
         for gate in request.gates:
@@ -239,7 +209,7 @@ class Line:
 
     def _serve(self, gates: Sequence[Gate], now: float) -> None:
         """Admits, in order, whoever waits for one of `gates` and can start now; sees that the new heads keep time."""
-        lanes = {lane: None for gate in gates for lane in self._lanes_at.get(gate, ())}
+        lanes = {lane: None for gate in gates for lane in self._lanes.at.get(gate, ())}
         while lanes:
             heads = [head for lane in lanes if (head := lane.head()) is not None]
             if len(heads) > 1:
@@ -251,7 +221,7 @@ class Line:
         """True where the head left the line: admitted or refused."""
         again_at = self._ask(head.request, now)
         if again_at is None:
-            self._remove(head)
+            self._lanes.remove(head)
             head.wake()
             return True
         if again_at == FOREVER and head.request.nested and self._refuse_knot(head, now):
@@ -287,7 +257,7 @@ class Line:
             now = clock.current().now()
             if waiting is not None:
                 self._section.forget(waiting.waiter)
-                self._remove(waiting)
+                self._lanes.remove(waiting)
             if self._inside.pop(request, None) is not None:
                 for gate, permit in zip(request.gates, request.permits, strict=True):
                     gate.end(now, permit, Ending(IGNORED, 0.0))
@@ -302,34 +272,27 @@ class Line:
             return False
         message = f"{waits_at.name} would never have room: those who hold it wait for this call"
         waiting.request.refusal = Saturated(message, policy=waits_at.name)
-        self._remove(waiting)
+        self._lanes.remove(waiting)
         waiting.wake()
         return True
 
     @staticmethod
     def _waits_at(request: Request, now: float) -> Gate | None:
         """The gate at which it waits for others to end; None where it waits for time alone."""
-        for gate in request.gates:
-            at = gate.ready_at(now, request)
-            if isinstance(at, Rejected) or at > now:
-                return gate if at == FOREVER else None
-        return None
+        gate, at = blocking(request, now)
+        return gate if at == FOREVER else None
 
     def _owner_waits_at(self, owner: object, now: float) -> Gate | None:
-        for lane in self._lanes.values():
-            for waiting in (*lane.retries, *lane.first_attempts):
-                if waiting.request.owner is owner:
-                    return self._waits_at(waiting.request, now)
-        return None
+        request = self._lanes.waits_of(owner)
+        return None if request is None else self._waits_at(request, now)
 
     def _holders(self, gate: Gate) -> list[object]:
         return [request.owner or request for request, held in self._inside.items() if gate in held]
 
     @staticmethod
     def _no_room(waiting: Waiting, now: float) -> Saturated:
-        blocking = next((gate for gate in waiting.request.gates
-                         if isinstance(at := gate.ready_at(now, waiting.request), Rejected) or at > now), None)
-        name = "door" if blocking is None else blocking.name
+        gate, _ = blocking(waiting.request, now)
+        name = "door" if gate is None else gate.name
         return Saturated(f"{name} had no room within {now - waiting.request.since:.3g} s", policy=name,
                          retry_after=waiting.wake_at - now if now < waiting.wake_at < FOREVER else None,
-                         by_key=getattr(blocking, "by_key", False))  # only a limit can be a key's own
+                         by_key=getattr(gate, "by_key", False))  # only a limit can be a key's own

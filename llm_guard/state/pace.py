@@ -23,7 +23,7 @@ from llm_guard.call import NEVER
 from llm_guard.errors import ConfigError
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.state.pace_allowance import Allowance, FixedWindows
-from llm_guard.state.pace_gate import Gate
+from llm_guard.state.pace_gate import ServerGate
 from llm_guard.state.pace_load import Load
 from llm_guard.state.pace_rate import Rate
 from llm_guard.state.pace_schedule import schedule_of
@@ -36,14 +36,14 @@ FAILURES_TO_CLOSE = 8
 
 
 class Start:
-    """What a call remembers of its start: the number in flight before it, the state of the pace, when it was, how many
+    """What a call remembers of its start: the number in flight beside it, the state of the pace, when it was, how many
     had started before it, and how many seconds after the last of them. `load` is that of the pace: None once it ended.
     """
 
-    __slots__ = ("cold", "gap", "k", "load", "number", "probing", "started")
+    __slots__ = ("beside", "cold", "gap", "load", "number", "probing", "started")
 
-    def __init__(self, k: int, cold: bool, probing: bool, started: float, number: int) -> None:
-        self.k = k
+    def __init__(self, beside: int, cold: bool, probing: bool, started: float, number: int) -> None:
+        self.beside = beside
         self.cold = cold
         self.probing = probing
         self.started = started
@@ -76,7 +76,7 @@ class Pace:
         """Back to the first state. Calls under way are forgotten: their ends will change nothing."""
         schedule = schedule_of(self._first_rate, self._ceiling, self._ramp_time, self._max_growth)
         self._load = Load(Rate(self._first_rate, self._ceiling, schedule))
-        self._gate = Gate(self._random)
+        self._gate = ServerGate(self._random)
         self._allowance = Allowance()
         self._windows = FixedWindows()
         self.story = Story(self._gate, self._load, self._allowance)
@@ -209,7 +209,7 @@ class Pace:
         if fresh:
             self._ok_since_cut = True
             if not probe:
-                window.accepted(call.k)
+                window.accepted(call.beside)
         if self._cold and not self._gate.probing:
             self._cold = False
             rate.measure_anew(now)
@@ -254,7 +254,7 @@ class Pace:
         if probe:
             self._gate.probe_refused(now, hint, self._windows.next_probe(now))
         elif fresh and self._ok_since_cut:
-            if self._load.cut(now, call.k, call.gap, self.in_flight, hint, grew):
+            if self._load.cut(now, call.beside, call.gap, self.in_flight, hint, grew):
                 self._epoch_before = self._epoch
             self._epoch = now
             self._ok_since_cut = False
@@ -263,8 +263,8 @@ class Pace:
                 rate.cut_again(now, self._load.latency.mean)
             self._gate.shut_refused(now, hint, self._windows.next_probe(now))
             self._epoch = now
-        elif window.slots and call.started > self._epoch_before and call.k < window.held:
-            window.slots_fewer(call.k)
+        elif window.slots and call.started > self._epoch_before and call.beside < window.held:
+            window.slots_fewer(call.beside)
 
     def _open(self, now: float) -> None:
         if self._gate.foreseen:

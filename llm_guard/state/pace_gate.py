@@ -17,7 +17,7 @@ LULL = 10.0
 QUOTA_WAIT = 60.0
 
 
-class Gate:
+class ServerGate:
     """Open at first. Once shut, it lets single probes through after a while; what becomes of them decides."""
 
     __slots__ = ("_probes", "_random", "at", "cold", "exhausted_until", "foreseen", "paused_until", "probe",
@@ -44,10 +44,6 @@ class Gate:
     def opens_at(self) -> float:
         """When the next call, or the next probe, may pass."""
         return self.at if self.at > self.paused_until else self.paused_until
-
-    def paused(self, now: float) -> bool:
-        """Nobody passes because of a pause by hand."""
-        return now < self.paused_until
 
     def taken(self) -> bool:
         """A probe is under way, and only its end lets the next call pass."""

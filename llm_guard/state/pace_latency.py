@@ -124,7 +124,7 @@ class Strain:
         """See `Latency.doubt_base`."""
         self._judged.doubt_base()
 
-    def room(self, timeout: float | None) -> float:
+    def gradient(self, timeout: float | None) -> float:
         """The limit over what is measured: below 1 queues build up, or calls come near the timeout."""
         judged, timed = self._judged, self._timed
         if judged is timed:

@@ -70,7 +70,7 @@ class Load:
         """A call that did not start cold was answered. Only a fresh one, started after the last cut, may grow, and one
         that was itself too slow is no reason to let in more, long before the mean shows it."""
         quick = self.strain.add(seconds, timeout, tokens, first_item)
-        if not self._step_back(timeout) and self.window.holds_back and fresh and self._may_grow(quick):
+        if not self._step_back(timeout) and self.window.holds_back and fresh and quick:
             self.window.grow(now)
 
     def timed_out(self, timeout: float) -> None:
@@ -78,42 +78,38 @@ class Load:
         self.strain.add_timeout(timeout)
         self._step_back(timeout)
 
-    @staticmethod
-    def _may_grow(quick: bool) -> bool:
-        return quick
-
     def _step_back(self, timeout: float | None) -> bool:
         """Where the latency is above its limit, queues build up: steps back before a refusal (Gradient2's idea)."""
-        room = self.strain.room(timeout)
-        if room >= 1:
+        gradient = self.strain.gradient(timeout)
+        if gradient >= 1:
             return False
         slow_start = self.window.slow_start and not self.strain.above_base(QUEUEING)
         if self.window.size <= 1:
             self.strain.doubt_base()
-        self.window.step_back(self.window.size - 0.5 * (1 - room))
+        self.window.step_back(self.window.size - 0.5 * (1 - gradient))
         self.window.slow_start = slow_start
         return True
 
-    def cut(self, now: float, k: int, gap: float, in_flight: int, hint: float | None, grew: bool) -> bool:
+    def cut(self, now: float, beside: int, gap: float, in_flight: int, hint: float | None, grew: bool) -> bool:
         """One step back for one burst of refusals, in the window or in the rate: whichever was too much.
 
-        The call was refused that started beside `k` others, `gap` seconds after the last of them; `in_flight` are left;
-        `grew`: the server complains of growth. Returns whether its slots were full: then replies of the same burst may
-        show that they are fewer.
+        The call was refused that started with so many `beside` it, `gap` seconds after the last of them; `in_flight`
+        are left; `grew`: the server complains of growth. Returns whether its slots were full: then replies of the same
+        burst may show that they are fewer.
         """
         window, rate, latency = self.window, self.rate, self.latency
         if latency.mean is not None and gap < BURST * latency.mean / window.size:
             self._spaced_until = now + BURST_MEMORY
-        if k >= window.held and not rate.learned and hint is None and not grew:
+        if beside >= window.held and not rate.learned and hint is None and not grew:
             # Refused with more than it ever accepted.
-            window.slots_full(now, k, self.strain.above_base(1.5))
+            window.slots_full(now, beside, self.strain.above_base(1.5))
             return True
         # Refused where it once accepted.
-        window.refused_within(now, k, in_flight + 1)
+        window.refused_within(now, beside, in_flight + 1)
         if rate.learned and latency.mean is not None:  # what is delivered lags behind what was let in
             rate.delivered = max(rate.delivered, 0.9 * in_flight / latency.mean)
         delivered = rate.delivered_lately(now)
-        if k and 0 < delivered < 0.75 * rate.value and self.strain.above_base(QUEUE_FULL) and not grew:
+        if beside and 0 < delivered < 0.75 * rate.value and self.strain.above_base(QUEUE_FULL) and not grew:
             window.step_back(0.7 * window.size)  # its queue is full
         else:  # it is a rate limit
             if not rate.learned and latency.mean is not None:

@@ -10,7 +10,7 @@ import math
 
 from llm_guard.call import NEVER
 from llm_guard.state.leak import Leak
-from llm_guard.state.pace_schedule import Schedule
+from llm_guard.state.pace_schedule import RateSchedule
 
 #: Calls a second of a rate nobody has bounded yet, and how far slow start may double it.
 DORMANT, MOST = 1000.0, 1e9
@@ -36,7 +36,7 @@ class Rate:
                  "_schedule", "_sent", "_value", "bound", "clean", "delivered", "done", "holds_back", "measured_since",
                  "slow_start", "waited_at")
 
-    def __init__(self, start: float | None, ceiling: float | None, schedule: Schedule | None = None) -> None:
+    def __init__(self, start: float | None, ceiling: float | None, schedule: RateSchedule | None = None) -> None:
         self._first = DORMANT if start is None or schedule is not None else start
         self._schedule, self._cap = schedule, math.inf  # what the schedule allows, as last looked up
         self._ceiling = math.inf if ceiling is None else ceiling

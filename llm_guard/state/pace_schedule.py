@@ -129,7 +129,7 @@ class Growth:
         self._began, self._count = self._began + self._part, 0.0
 
 
-class Schedule:
+class RateSchedule:
     """The caps together, and the bucket that holds the calls to them: none starts before `next_start`.
 
     A start is followed by the next as soon as every cap has allowed one more. One that comes late is made up for by at
@@ -169,7 +169,7 @@ class Schedule:
 
 
 def schedule_of(start: float | None, ceiling: float | None, ramp_time: object,
-                max_growth: object) -> Schedule | None:
+                max_growth: object) -> RateSchedule | None:
     """The schedule that these options ask for; None where they ask for none. A bad option raises `ConfigError`."""
     seconds = checks.optional_number("ramp_time", ramp_time, above=0, unit="seconds")
     caps: list[Cap] = []
@@ -179,7 +179,7 @@ def schedule_of(start: float | None, ceiling: float | None, ramp_time: object,
         caps.append(Ramp(start, ceiling, seconds))
     if max_growth is not None:
         caps.append(Growth(FIRST_RATE if start is None else start, *_pair(max_growth)))
-    return Schedule(tuple(caps)) if caps else None
+    return RateSchedule(tuple(caps)) if caps else None
 
 
 def _pair(max_growth: object) -> tuple[float, float]:

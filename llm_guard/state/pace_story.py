@@ -12,7 +12,7 @@ import math
 from llm_guard.outcome import Kind
 from llm_guard.state import pace_words as words
 from llm_guard.state.pace_allowance import Allowance
-from llm_guard.state.pace_gate import Gate
+from llm_guard.state.pace_gate import ServerGate
 from llm_guard.state.pace_load import Load
 
 COLD, RAMPING, STEADY, HOLDING, PAUSED, EXHAUSTED = "cold", "ramping", "steady", "holding", "paused", "exhausted"
@@ -38,7 +38,7 @@ class Story:
     __slots__ = ("_allowance", "_answered", "_down_since", "_enough", "_gate", "_idle_since", "_level", "_load",
                  "_phase", "_shut_by", "_since", "_told", "_well", "tell_at", "why")
 
-    def __init__(self, gate: Gate, load: Load, allowance: Allowance) -> None:
+    def __init__(self, gate: ServerGate, load: Load, allowance: Allowance) -> None:
         self._allowance = allowance
         self._gate = gate
         self._load = load
@@ -111,7 +111,7 @@ class Story:
             return RAMPING if self._ramps(now) else STEADY
         if now < gate.exhausted_until:
             return EXHAUSTED
-        if gate.paused(now):
+        if now < gate.paused_until:
             return PAUSED
         if gate.foreseen:
             return RATIONED

@@ -40,10 +40,10 @@ class Window:
         """Down to `size`, and slow start is over."""
         self.size, self.slow_start = max(1.0, size), False
 
-    def accepted(self, before: int) -> None:
-        """A call was answered that had started beside `before` others."""
-        if before >= self.held:
-            self.held = before + 1
+    def accepted(self, beside: int) -> None:
+        """A call was answered that had started with so many `beside` it."""
+        if beside >= self.held:
+            self.held = beside + 1
 
     def grow(self, now: float) -> None:
         """A success, while the window was what held calls back."""
@@ -54,20 +54,20 @@ class Window:
         else:
             self.size += max(1 / self.size, 0.1)
 
-    def slots_full(self, now: float, before: int, queueing: bool) -> None:
-        """Refused beside `before` others, more than the server ever accepted: all its slots are taken."""
-        self.held, self.slots, self._factor = max(1, before), True, 0.7 if queueing else 1.0
-        self._refuse(now, before, self._factor * min(self.size, before))
+    def slots_full(self, now: float, beside: int, queueing: bool) -> None:
+        """Refused with so many `beside` it, more than the server ever accepted: all its slots are taken."""
+        self.held, self.slots, self._factor = max(1, beside), True, 0.7 if queueing else 1.0
+        self._refuse(now, beside, self._factor * min(self.size, beside))
 
-    def slots_fewer(self, before: int) -> None:
+    def slots_fewer(self, beside: int) -> None:
         """A reply out of order of that same burst, refused beside fewer others still."""
-        self.held = max(1, before)
-        self.size = min(self.size, max(1.0, self._factor * before))
+        self.held = max(1, beside)
+        self.size = min(self.size, max(1.0, self._factor * beside))
         self._refused_at = min(self._refused_at, self.held)
 
-    def refused_within(self, now: float, before: int, in_flight: int) -> None:
+    def refused_within(self, now: float, beside: int, in_flight: int) -> None:
         """Refused where the server once accepted: what was in flight just then is the most that it bears."""
-        self.held, self.slots = min(self.held, max(1, before)), False
+        self.held, self.slots = min(self.held, max(1, beside)), False
         within = max(1.0, min(self.size, in_flight))
         self._refuse(now, within, within)
 

@@ -40,10 +40,10 @@ UNLIMITED = Limit(math.inf, "total", math.inf)
 
 
 class StreamTime:
-    """That of one attempt, which started at the instant `started`; its call began at `began`.
+    """The time of one attempt, which started at the instant `started`; its call began at `began`.
 
-    `call` are the bounds counted from there, `attempt` those of this attempt. `took` is for how many seconds it was
-    waited for, `first_item` for how many until its first item came (None: it has not come).
+    `call` are the bounds counted from `began`, `attempt` those of this attempt, from `started`. `took` is for how many
+    seconds it was waited for, `first_item` for how many until its first item came (None: it has not come).
     """
 
     __slots__ = ("_asked_at", "_began", "_endless", "_first", "_idle", "_left_at", "_total", "_total_at", "first_item",

@@ -32,7 +32,7 @@ class Tally(NamedTuple):
         return self.slow / self.calls if self.calls else 0.0
 
 
-class Window(Protocol):
+class VoteWindow(Protocol):
     """A sliding window. Not thread-safe: its owner's lock guards it."""
 
     calls: int
@@ -146,7 +146,7 @@ class Ballot:
         self._slow_call = checks.optional_number("slow_call", slow_call, above=0, unit="seconds")
         self.slow_rate = checks.number("slow_rate", slow_rate, above=0, most=1)
         self._min_calls = checks.whole("min_calls", min_calls, least=1)
-        self._window: Window
+        self._window: VoteWindow
         if window_seconds is None:
             size = 100 if window is None else checks.whole("window", window, least=1)
             self._min_calls = min(self._min_calls, size)

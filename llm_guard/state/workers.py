@@ -1,8 +1,8 @@
 """Daemon threads to hand calls to, so that the caller can go on when a call does not end in time.
 
 A worker that has ended its job waits for the next, the last one idle first, and goes after two seconds without one.
-Being daemons they never hold up the end of the interpreter. Context variables go in and come back; what else a thread
-has about it is put right by `around_each_job`.
+Being daemons they never hold up the end of the interpreter. Context variables go in and come back; what a framework
+keeps by thread, its connections say, is put right by what it registers with `around_each_job`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from llm_guard import clock
 from llm_guard.fork import renew_after_fork
@@ -35,7 +34,7 @@ def around_each_job(surroundings: Callable[[], AbstractContextManager[object]]) 
 
 
 class Surroundings:
-    """Those of one job, made in the thread that hands it over."""
+    """The surroundings of one job, made in the thread that hands it over."""
 
     def __init__(self) -> None:
         self._made = [each() for each in _around]
@@ -50,12 +49,12 @@ class Surroundings:
 
 
 def surroundings() -> Surroundings | None:
-    """Those of a job that this thread hands over; None where there are none."""
+    """The surroundings of a job that this thread hands over; None where nobody has registered any."""
     return Surroundings() if _around else None
 
 
 def surrounded(job: Callable[[], R]) -> Callable[[], R]:
-    """`job`, made ready by the thread that hands it over to another."""
+    """`job` within its surroundings: to be called by the thread that hands it over to another."""
     made = surroundings()
     return job if made is None else partial(made.run, job)
 
@@ -116,7 +115,6 @@ class Job:
         self.value = self.error = None
         afterwards()
         return None
-
 
 
 class _Worker:
@@ -185,13 +183,5 @@ class Workers:
             return True
 
 
-_pools: WeakKeyDictionary[clock.Clock, Workers] = WeakKeyDictionary()
-
-
-def workers() -> Workers:
-    """Those of the clock in force."""
-    time = clock.current()
-    pool = _pools.get(time)
-    if pool is None:
-        pool = _pools.setdefault(time, Workers())
-    return pool
+#: Those of the clock in force.
+workers = clock.of_each_clock(Workers)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_guard import CallTimeout, Result, deadline, map_with_backpressure, timeout
-from llm_guard.state.alarm import Bell
+from llm_guard.state.alarm import Timer
 
 #: Seconds that a call is given.
 BOUND = 0.5
@@ -45,10 +45,10 @@ def all_cut(function: Callable[[str], object], items: list[str]) -> None:
 
 
 class LateAlarm:
-    """An alarm that never rings."""
+    """An alarm that never fires."""
 
-    def at(self, when: float, tell: Callable[[], None]) -> Bell:
-        return Bell(tell)
+    def at(self, when: float, tell: Callable[[], None]) -> Timer:
+        return Timer(tell)
 
 
 def threads() -> int:

@@ -16,7 +16,8 @@ from llm_guard import call
 from llm_guard.call import FOREVER, Call, CutOff
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.errors import CallTimeout, Cancelled
-from llm_guard.llm.exchange import Errors, Exchange, at_most, bounding, connect
+from llm_guard.llm.connecting import connect
+from llm_guard.llm.exchange import Errors, Exchange, at_most, bounding
 
 pytestmark = pytest.mark.real
 

@@ -9,7 +9,7 @@ from scripted import Task
 from llm_guard.call import Call, CutOff
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.outcome import SUCCESS
-from llm_guard.runtime.attempt import OnItsOwn
+from llm_guard.runtime.attempt import Abandonment
 from llm_guard.runtime.items import Items
 from llm_guard.runtime.stream_worker import OnWorker
 from llm_guard.state.stream_time import UNLIMITED
@@ -28,7 +28,7 @@ def test_a_stream_that_is_over_while_an_item_is_made_leaves_no_worker_behind() -
 
     with VirtualClock() as time:
         items, mine = Items(words, lambda value: SUCCESS), Call(cut_off=CutOff())
-        source = OnWorker(items, mine, OnItsOwn(CutOff(), (), ()), time)
+        source = OnWorker(items, mine, Abandonment(CutOff(), (), ()), time)
         assert source.ask(items.first, UNLIMITED) == "a"
         asks = Task(lambda: source.ask(items.next, UNLIMITED))
         source.over()

@@ -1002,7 +1002,7 @@ def test_in_a_crowd_that_times_out_is_cut_off_and_interrupted_nobody_is_left_sta
         assert [gate.in_flight for gate in limits] == [0, 0, 0]
         assert [line.waiting(gate) for gate in (*limits, leak, lid)] == [0] * 5
         assert line._lanes == {}
-        assert line._lanes_at == {}
+        assert line._lanes.at == {}
 
 
 def all_of_plainly(clock: WatchedClock, jobs: Sequence[Callable[[], object]]) -> None:

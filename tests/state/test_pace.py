@@ -181,9 +181,9 @@ def test_refused_beyond_what_it_ever_accepted_shrinks_the_window_and_not_the_rat
     caller.ramp(12)
     held = caller.pace._load.window.held
     newest = caller.calls[-1]
-    assert newest.k >= held
+    assert newest.beside >= held
     caller.end(REFUSED, newest, after=0.02)
-    assert caller.window() == newest.k
+    assert caller.window() == newest.beside
     assert caller.rate() == math.inf
 
 
@@ -193,11 +193,11 @@ def test_replies_out_of_order_leave_the_same_window(order: tuple[int, ...]) -> N
     caller.ramp(8)
     caller.end(SUCCESS, after=0.1)
     beyond = caller.calls[-4:]
-    caller.pace._load.window.held = beyond[0].k
+    caller.pace._load.window.held = beyond[0].beside
     caller.now = beyond[-1].started + 0.02
     for place in order:
         caller.end(REFUSED, beyond[place], after=0.001)
-    assert caller.window() == caller.pace._load.window.held == beyond[0].k
+    assert caller.window() == caller.pace._load.window.held == beyond[0].beside
 
 
 def test_only_replies_of_the_same_burst_may_lower_the_window_further() -> None:
@@ -213,12 +213,12 @@ def test_only_replies_of_the_same_burst_may_lower_the_window_further() -> None:
     window.held = 2  # of fewer slots than it had
     fewest, refused_first, most = (caller.start() for _ in range(3))
     caller.end(REFUSED, refused_first, after=0.02)
-    assert window.size == window.held == refused_first.k
+    assert window.size == window.held == refused_first.beside
     for call in (*ancient, most):
         caller.end(REFUSED, call, after=0.001)
-        assert window.size == window.held == refused_first.k
+        assert window.size == window.held == refused_first.beside
     caller.end(REFUSED, fewest, after=0.001)
-    assert window.size == window.held == fewest.k
+    assert window.size == window.held == fewest.beside
 
 
 @pytest.mark.parametrize(("apart", "spaced"), [(0.0, True), (0.02, False)])
@@ -231,7 +231,7 @@ def test_after_a_refused_burst_starts_are_spaced(apart: float, spaced: bool) -> 
     for _ in range(8):
         caller.now += apart
         caller.start()
-    caller.pace._load.window.held = caller.calls[-1].k
+    caller.pace._load.window.held = caller.calls[-1].beside
     caller.end(REFUSED, caller.calls[-1], after=0.02)
     assert caller.rate() == math.inf
     while len(caller.calls) > 4:
@@ -417,7 +417,7 @@ def test_so_many_failures_in_a_row_close_the_gate() -> None:
     caller.now = caller.pace.ready_at(caller.now)
     window = caller.window()
     probe = caller.start()
-    assert probe.k > 0
+    assert probe.beside > 0
     caller.pace._load.window.held = 0
     caller.end(SUCCESS, probe, after=0.1)
     assert caller.window() == pytest.approx(0.7 * window)

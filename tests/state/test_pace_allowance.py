@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llm_guard.outcome import IGNORED, SUCCESS, Kind, Outcome
 from llm_guard.state.pace import Pace, Start
 from llm_guard.state.pace_allowance import BELIEVED, FARTHEST, PERIODS, SHARP, TRUSTED, Allowance, FixedWindows
-from llm_guard.state.pace_gate import LONGEST_REFUSED, Gate
+from llm_guard.state.pace_gate import LONGEST_REFUSED, ServerGate
 
 #: Where traffic begins: a little after the windows of the servers here, which begin at multiples of their period.
 BEGIN = 0.4
@@ -212,7 +212,7 @@ class Asked:
     """The end of each window is asked for, by the gate of the pace, from the instant on at which it is used up."""
 
     def __init__(self, period: float, seed: int = 1) -> None:
-        self.windows, self._gate, self._period = FixedWindows(), Gate(Random(seed)), period
+        self.windows, self._gate, self._period = FixedWindows(), ServerGate(Random(seed)), period
         self.reset = 0.0  # the last one
         self.probes: list[float] = []  # of the last window
 

@@ -22,36 +22,36 @@ SHORT = (1.0, 50.0, None)
 
 def test_ten_times_the_tokens_in_ten_times_the_time_are_no_queue() -> None:
     strain = strained(*[SHORT] * 20, *[(10.0, 500.0, None)] * 20)
-    assert strain.room(None) > 1
+    assert strain.gradient(None) > 1
     assert not strain.above_base(1.5)
     untold = strained(*[(1.0, None, None)] * 20, *[(10.0, None, None)] * 20)
-    assert untold.room(None) < 1
+    assert untold.gradient(None) < 1
 
 
 def test_as_many_tokens_in_thrice_the_time_are_one() -> None:
     strain = strained(*[SHORT] * 20, *[(3.0, 50.0, None)] * 20)
-    assert strain.room(None) < 1
+    assert strain.gradient(None) < 1
     assert strain.above_base(1.5)
 
 
 def test_the_first_item_counts_where_tokens_are_not_known() -> None:
     long = strained(*[(1.0, None, 0.2)] * 20, *[(30.0, None, 0.2)] * 20)
-    assert long.room(None) > 1
+    assert long.gradient(None) > 1
     late = strained(*[(1.0, None, 0.2)] * 20, *[(1.0, None, 0.8)] * 20)
-    assert late.room(None) < 1
+    assert late.gradient(None) < 1
 
 
 @pytest.mark.parametrize("tokens", [None, 50.0])
 def test_of_a_stream_a_timeout_bounds_the_first_item(tokens: float | None) -> None:
     strain = strained(*[(60.0, tokens, 0.5)] * 20, timeout=5.0)
-    assert strain.room(5.0) > 1
-    assert strained(*[(60.0, tokens, 0.5)] * 20, *[(60.0, tokens, 3.5)] * 30, timeout=5.0).room(5.0) < 1
+    assert strain.gradient(5.0) > 1
+    assert strained(*[(60.0, tokens, 0.5)] * 20, *[(60.0, tokens, 3.5)] * 30, timeout=5.0).gradient(5.0) < 1
 
 
 def test_calls_that_come_near_their_timeout_are_too_many_whatever_their_length() -> None:
     longer = [(0.5, 50.0, None)] * 20 + [(6.0, 600.0, None)] * 40
-    assert strained(*longer, timeout=30.0).room(30.0) > 1
-    assert strained(*longer, timeout=10.0).room(10.0) < 1
+    assert strained(*longer, timeout=30.0).gradient(30.0) > 1
+    assert strained(*longer, timeout=10.0).gradient(10.0) < 1
 
 
 def test_a_call_that_was_itself_slow_for_its_length_is_told() -> None:
@@ -67,7 +67,7 @@ def test_few_tokens_are_not_taken_for_slow_ones() -> None:
     mixed = [(overhead + per_token * tokens, tokens, None) for tokens in (200.0, 400.0, 20.0, 300.0)] * 10
     strain = strained(*mixed)
     assert strain.add(overhead + per_token * 20, None, 20.0, None)
-    assert strain.room(None) > 1
+    assert strain.gradient(None) > 1
 
 
 def test_the_seconds_of_whole_calls_are_kept_whatever_calls_are_judged_by() -> None:
@@ -77,7 +77,7 @@ def test_the_seconds_of_whole_calls_are_kept_whatever_calls_are_judged_by() -> N
 
 def test_no_answer_is_so_quick_that_the_mean_is_lost() -> None:
     strain = strained(*[(0.0, 10_000.0, 0.0)] * 20, SHORT)
-    assert strain.room(1.0) >= 0
+    assert strain.gradient(1.0) >= 0
 
 
 # A base that is wrong.

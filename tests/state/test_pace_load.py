@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from llm_guard.state.pace_gate import LONGEST_QUOTA, Gate
+from llm_guard.state.pace_gate import LONGEST_QUOTA, ServerGate
 from llm_guard.state.pace_latency import Latency
 from llm_guard.state.pace_load import BURST, BURST_MEMORY, SPACING, Load
 from llm_guard.state.pace_rate import DORMANT, GROWTH_MEMORY, LEAST, QUIET, QUIET_GROWTH, SHORTEST, Rate
@@ -33,10 +33,10 @@ def known(latency: float, base: float | None = None, rate: Rate | None = None) -
     return load
 
 
-def cut(load: Load, at: float = CUT_AT, *, k: int, in_flight: int, gap: float = math.inf, hint: float | None = None,
-        grew: bool = False) -> bool:
-    """A call is refused that started beside `k` others, `gap` seconds after the last of them."""
-    return load.cut(at, k, gap, in_flight, hint, grew)
+def cut(load: Load, at: float = CUT_AT, *, beside: int, in_flight: int, gap: float = math.inf,
+        hint: float | None = None, grew: bool = False) -> bool:
+    """A call is refused that started with so many `beside` it, `gap` seconds after the last of them."""
+    return load.cut(at, beside, gap, in_flight, hint, grew)
 
 
 # The rate.
@@ -82,7 +82,7 @@ def test_a_cut_with_nothing_delivered_goes_by_what_was_sent(sent: int, seconds: 
     load = Load(Rate(None, None))
     for _ in range(sent):
         load.start(CUT_AT, CUT_AT)
-    assert not cut(load, CUT_AT + seconds, k=sent - 1, in_flight=sent - 1, hint=1.0)
+    assert not cut(load, CUT_AT + seconds, beside=sent - 1, in_flight=sent - 1, hint=1.0)
     assert load.rate.bound == pytest.approx(bound)
     assert load.rate.value == pytest.approx(0.9 * bound)
 
@@ -167,7 +167,7 @@ def test_a_restart_is_no_way_around_a_cap_on_growth(after: float, value: float) 
 
 def test_a_refusal_where_it_once_accepted_is_a_rate_limit_at_what_was_delivered() -> None:
     load = known(latency=2.0)
-    assert not cut(load, k=3, in_flight=4)
+    assert not cut(load, beside=3, in_flight=4)
     assert load.rate.bound == pytest.approx(5 / 2.0)  # five were in flight, two seconds each
     assert load.window.size == 5
     assert (load.window.held, load.window.slots) == (3, False)
@@ -177,7 +177,7 @@ def test_where_answers_are_slow_and_few_it_is_the_queue_that_is_full() -> None:
     for grew, size in ((False, 0.7 * 5), (True, 5)):
         load = known(latency=2.0, base=1.0)
         load.rate.delivered = 5.0
-        cut(load, k=3, in_flight=4, grew=grew)
+        cut(load, beside=3, in_flight=4, grew=grew)
         assert load.window.size == pytest.approx(size)
         assert load.rate.learned == grew
 
@@ -185,15 +185,15 @@ def test_where_answers_are_slow_and_few_it_is_the_queue_that_is_full() -> None:
 def test_a_rate_known_to_be_limited_is_not_cut_below_what_was_let_in() -> None:
     load = known(latency=2.0, rate=cut_rate(10.0))
     load.rate.delivered = 1.0
-    cut(load, CUT_AT + 5, k=20, in_flight=16)
+    cut(load, CUT_AT + 5, beside=20, in_flight=16)
     assert load.rate.bound == pytest.approx(0.9 * 16 / 2.0)
 
 
 def test_slots_that_are_full_forget_themselves_with_a_refusal_of_another_kind() -> None:
     load = known(latency=1.0)
-    assert cut(load, k=9, in_flight=8)
+    assert cut(load, beside=9, in_flight=8)
     assert load.window.slots
-    cut(load, CUT_AT + 1, k=2, in_flight=5)
+    cut(load, CUT_AT + 1, beside=2, in_flight=5)
     assert not load.window.slots
     assert load.rate.learned
 
@@ -254,7 +254,7 @@ def test_the_window_steps_back_where_latency_rises_over_its_base(latency: float,
 
 def test_the_window_creeps_for_a_while_where_it_was_refused() -> None:
     load = known(1.0)
-    cut(load, k=9, in_flight=8)
+    cut(load, beside=9, in_flight=8)
     grown = []
     for after in (1.0, 30.0):
         before = load.window.size
@@ -317,7 +317,7 @@ EVEN = 2.0 / 8  # seconds between starts, where 8 take 2 s each
 def refused(gap: float) -> Load:
     """A load of which a call was refused that had followed the one before it by so many seconds."""
     load = known(2.0)
-    cut(load, k=8, in_flight=8, gap=gap)
+    cut(load, beside=8, in_flight=8, gap=gap)
     assert load.window.size == 8
     return load
 
@@ -348,7 +348,7 @@ def test_the_spacing_ends_after_a_minute(after: float, spaced: bool) -> None:
 
 def test_another_refused_burst_spaces_for_another_minute() -> None:
     load = refused(0.0)
-    cut(load, CUT_AT + 50, k=8, in_flight=8, gap=0.0)
+    cut(load, CUT_AT + 50, beside=8, in_flight=8, gap=0.0)
     assert wait_after_a_start(load, CUT_AT + 50 + BURST_MEMORY - 0.1) > 0
 
 
@@ -375,21 +375,21 @@ def test_the_gap_is_that_since_the_start_before() -> None:
 # The gate.
 
 def test_no_later_word_opens_the_gate_sooner() -> None:
-    gate = Gate(Random(1))
+    gate = ServerGate(Random(1))
     gate.shut(CUT_AT, 30, cold=False)
     gate.shut(CUT_AT, 1, cold=False)
     assert gate.opens_at == CUT_AT + 30
 
 
 def test_a_small_hint_to_a_probe_does_not_shorten_the_pace_s_own_wait() -> None:
-    gate = Gate(Random(1))
+    gate = ServerGate(Random(1))
     for _ in range(20):
         gate.probe_refused(CUT_AT, 0.01)
     assert gate.opens_at > CUT_AT + 3
 
 
 def test_waits_begin_anew_after_the_gate_was_open() -> None:
-    gate = Gate(Random(1))
+    gate = ServerGate(Random(1))
     for _ in range(20):
         gate.shut_refused(CUT_AT, None)
     assert gate.opens_at > CUT_AT + 3
@@ -399,7 +399,7 @@ def test_waits_begin_anew_after_the_gate_was_open() -> None:
 
 
 def test_a_probe_that_fails_leaves_a_cold_gate_cold() -> None:
-    gate = Gate(Random(1))
+    gate = ServerGate(Random(1))
     for cold in (True, False):
         gate.shut(CUT_AT, 1, cold)
         gate.probe_failed(CUT_AT + 1)
@@ -407,6 +407,6 @@ def test_a_probe_that_fails_leaves_a_cold_gate_cold() -> None:
 
 
 def test_a_quota_is_tried_again_after_a_day_whatever_the_hint() -> None:
-    gate = Gate(Random(1))
+    gate = ServerGate(Random(1))
     gate.shut_exhausted(CUT_AT, math.inf)
     assert gate.opens_at == CUT_AT + LONGEST_QUOTA

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from llm_guard.errors import ConfigError
 from llm_guard.state.pace_rate import Rate
-from llm_guard.state.pace_schedule import PARTS, Growth, Ramp, Schedule, schedule_of
+from llm_guard.state.pace_schedule import PARTS, Growth, Ramp, RateSchedule, schedule_of
 
 
-def drive(schedule: Schedule, now: float, until: float, every: float = 0.0) -> list[float]:
+def drive(schedule: RateSchedule, now: float, until: float, every: float = 0.0) -> list[float]:
     """Calls start as soon as the schedule lets them, or `every` so many seconds where that is later."""
     starts = []
     while True:
@@ -75,7 +75,7 @@ def test_all_that_the_ramp_allows_may_start_and_no_more(start: float) -> None:
 
 
 def test_late_starts_are_made_up_for_by_ten_milliseconds_at_most() -> None:
-    schedule = Schedule((Ramp(10.0, 10.0, 1.0),))
+    schedule = RateSchedule((Ramp(10.0, 10.0, 1.0),))
     schedule.note_start(0.0, 0.0)
     assert schedule.next_start == pytest.approx(0.1)
     schedule.note_start(0.104, 0.0)
@@ -87,7 +87,7 @@ def test_late_starts_are_made_up_for_by_ten_milliseconds_at_most() -> None:
 
 
 def test_another_ceiling_counts_from_the_last_start_on() -> None:
-    schedule = Schedule((Ramp(1.0, 10.0, 60.0),))
+    schedule = RateSchedule((Ramp(1.0, 10.0, 60.0),))
     schedule.set_ceiling(0.1)
     schedule.note_start(0.0, 0.0)
     assert schedule.next_start == pytest.approx(10)
@@ -106,13 +106,13 @@ def rates(starts: list[float], part: float) -> list[float]:
 
 def test_it_begins_with_the_first_rate_and_holds_it_for_a_window() -> None:
     growth = Growth(2.0, 1.5, 900.0)
-    schedule = Schedule((growth,))
+    schedule = RateSchedule((growth,))
     assert growth.cap(-5.0) == 2.0
     assert rates(drive(schedule, 0.0, 900.0), 30.0) == pytest.approx([2.0] * 30, abs=0.04)
 
 
 def test_use_that_follows_the_cap_is_never_more_than_factor_times_what_it_was_a_window_ago() -> None:
-    schedule = Schedule((Growth(2.0, 1.5, 900.0),))
+    schedule = RateSchedule((Growth(2.0, 1.5, 900.0),))
     seen = rates(drive(schedule, 0.0, 5 * 900.0), 30.0)
     for now, before in zip(seen[PARTS:], seen, strict=False):
         assert now <= 1.5 * before + 0.1
@@ -123,7 +123,7 @@ def test_use_that_follows_the_cap_is_never_more_than_factor_times_what_it_was_a_
 
 def test_from_steady_use_it_allows_factor_times_as_much_for_a_window() -> None:
     growth = Growth(0.1, 1.5, 100.0)
-    schedule = Schedule((growth,))
+    schedule = RateSchedule((growth,))
     growth_begins = 3000.0
     while schedule.cap(growth_begins) < 15:  # up to 10 a second, a little below the cap
         rate = min(10.0, schedule.cap(growth_begins))
@@ -136,7 +136,7 @@ def test_from_steady_use_it_allows_factor_times_as_much_for_a_window() -> None:
 
 @pytest.mark.parametrize("pause", [900.0, 1800.0, 1e7])
 def test_idle_time_builds_up_no_leap(pause: float) -> None:
-    schedule = Schedule((Growth(1.0, 2.0, 900.0),))
+    schedule = RateSchedule((Growth(1.0, 2.0, 900.0),))
     used = drive(schedule, 0.0, 4 * 900.0)
     assert schedule.cap(3600.0) > 4
     again = drive(schedule, 3600.0 + pause + 60, 3600.0 + pause + 960)
@@ -146,7 +146,7 @@ def test_idle_time_builds_up_no_leap(pause: float) -> None:
 
 def test_a_short_pause_costs_its_share() -> None:
     growth = Growth(0.1, 1.5, 900.0)
-    schedule = Schedule((growth,))
+    schedule = RateSchedule((growth,))
     for second in range(2700):
         schedule.note_start(float(second), float(second))
     assert growth.cap(2700.0) == pytest.approx(1.5)
@@ -155,14 +155,14 @@ def test_a_short_pause_costs_its_share() -> None:
 
 def test_less_use_than_the_first_rate_takes_nothing_from_it() -> None:
     growth = Growth(5.0, 1.5, 900.0)
-    schedule = Schedule((growth,))
+    schedule = RateSchedule((growth,))
     drive(schedule, 0.0, 3000.0, every=10.0)
     assert growth.cap(3000.0) == pytest.approx(5)
 
 
 def test_a_restart_forgets_no_use() -> None:
     growth = Growth(1.0, 2.0, 60.0)
-    schedule = Schedule((growth,))
+    schedule = RateSchedule((growth,))
     drive(schedule, 0.0, 300.0)
     before = growth.cap(300.0)
     schedule.restart(300.0)
