@@ -164,5 +164,3 @@ def _go_duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m{printed}"
     return f"{minutes}m{printed}" if minutes else printed
-
-
