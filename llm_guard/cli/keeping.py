@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llm_guard.cli.exits import Exit, Problem
-from llm_guard.cli.outputs import STREAM, is_special
+from llm_guard.cli.inputs import STREAM
+from llm_guard.cli.outputs import is_special
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.target import Target
 from llm_guard.errors import JournalError
