@@ -38,11 +38,6 @@ def _clock() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.db"
-
-
 def run(items: Any, path: Any, function: Callable[[Any], Any] = ask, **options: Any) -> list[Any]:
     """The results; `called` are the items that were called for them."""
     called.clear()
