@@ -87,8 +87,6 @@ class StatsD(Exporter):
             RetryScheduled: retry_scheduled, CallRejected: call_rejected, CallEnded: call_ended}
         return {kind: self.unhurt(taker) for kind, taker in takers.items()}
 
-    # Sending.
-
     def _count(self, measure: str, function: str, *labels: str, count: int = 1) -> None:
         self._send("incr", f"{count}|c", count, measure, function, *labels)
 
