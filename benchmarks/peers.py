@@ -202,8 +202,8 @@ def main() -> int:
     print(f"{head}\n\n{report(costs, markdown=False)}")
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-        text = ("# Beside the peers: what a call costs\n\nWritten by `python benchmarks/peers.py --out` (its page says "
-                "what is counted). One thread, calls that succeed; ratios are medians over the rounds.\n\n")
+        text = ("# Beside the peers: what a call costs\n\nWritten by `python benchmarks/peers.py --out` (its first "
+                "lines say what is counted). One thread, calls that succeed; ratios are medians over the rounds.\n\n")
         (chosen.out / "peers.md").write_text(
             text + head.replace("\n", "  \n") + f"\n\n{report(costs, markdown=True)}\n", encoding="utf-8")
         about = {"machine": machine, "versions": libraries, "rounds": chosen.rounds, "slice": chosen.slice}
