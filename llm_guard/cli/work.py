@@ -11,7 +11,7 @@ from llm_guard.cli.asking import Asked, InputGivenUp, UnderWay, guarded, key, us
 from llm_guard.cli.exits import Exit, Problem
 from llm_guard.cli.inputs import Source
 from llm_guard.cli.items import Items, empty
-from llm_guard.cli.keeping import told
+from llm_guard.cli.keeping import as_problems
 from llm_guard.cli.outputs import Output
 from llm_guard.cli.reach import reach
 from llm_guard.cli.screen import Screen
@@ -56,7 +56,7 @@ class Work:
         settings = self._settings
         with self._source.rows() as rows:
             under = UnderWay(self._items.of(rows))
-            with told(), self._mapping(under) as answers:
+            with as_problems(), self._mapping(under) as answers:
                 refused = AllInvalid(answers.stop)
                 drop = self._call.on_event(refused)
                 output = Output(settings.out or "", settings.writer(),
