@@ -31,8 +31,9 @@ EXTRAS = {
              "types-requests", "types-tqdm",
              # So that no test is skipped.
              "matplotlib>=3.8", *PEERS, *STRATEGIES,
-             # Whose errors are read, and whose responses are not; botocore is in STRATEGIES.
+             # The clients whose errors are read; botocore is in STRATEGIES.
              *CLIENTS,
+             # Whose responses and errors are those of a server of one's own, and are not read.
              "starlette>=0.37",
              *(need for needs in PARTS.values() for need in needs),
              "gunicorn>=22", "waitress>=3", "selenium>=4.20", "setuptools>=68"],

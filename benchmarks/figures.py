@@ -183,7 +183,7 @@ def other(seeds: int, first: int) -> Iterator[str]:
                f"{_spread(down, '.2f')}{mark(Goal(down, least=FOLLOWED))}, refused {100 * refused.median:.2f}% "
                f"({100 * refused.worst:.2f}%){mark(Goal(refused, most=REFUSED))}.")
     lengths = ("M", "M-told", "L", "L-told")
-    yield ("- Answers of mixed length. M: a third takes 4 times as long, a fifth 12 times. L: from 60 s on all take 10 "
+    yield ("- Answers of mixed length. M: 30% take 4 times as long, 20% 12 times. L: from 60 s on all take 10 "
            "times as long. Time over the best, of a batch, where tokens are not told and where they are:")
     for name, seen in zip(lengths, summaries([Job(name, seeds=seeds, first_seed=first) for name in lengths]),
                           strict=True):

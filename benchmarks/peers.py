@@ -22,7 +22,6 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
-import backoff
 import circuitbreaker
 import func_timeout
 import limits
@@ -31,10 +30,9 @@ import pybreaker
 import pyrate_limiter
 import ratelimit
 import stamina
-import tenacity
 import throttled
 import timing
-from overhead import Cost, Subject, bare, facts, measure, never_waits
+from overhead import Cost, Subject, backing_off, bare, facts, measure, never_waits, tenacious
 
 from llm_guard import bounded, breaker, ramp_up, retry, stack, timeout
 
@@ -78,10 +76,7 @@ GOALS = (
 
 def retries() -> list[tuple[str, Call]]:
     """Eight tries with full jitter, which none of these calls needs."""
-    tenacious = tenacity.retry(stop=tenacity.stop_after_attempt(8),
-                               wait=tenacity.wait_random_exponential(multiplier=0.1, max=8), reraise=True)
-    return [("backoff", backoff.on_exception(backoff.expo, Exception, max_tries=8, factor=0.1, max_value=8)(bare)),
-            ("tenacity", tenacious(bare)),
+    return [("backoff", backing_off()(bare)), ("tenacity", tenacious()(bare)),
             ("stamina", stamina.retry(on=Exception, attempts=8, timeout=None, wait_initial=0.1, wait_max=8)(bare))]
 
 
@@ -134,8 +129,7 @@ def peers_stack(breaking: Call, open_until_the_end: ExitStack) -> Call:
     limiter = pyrate_limiter.Limiter(pyrate_limiter.Rate(NEVER, pyrate_limiter.Duration.SECOND))
     open_until_the_end.callback(limiter.close)
 
-    @tenacity.retry(stop=tenacity.stop_after_attempt(8),
-                    wait=tenacity.wait_random_exponential(multiplier=0.1, max=8), reraise=True)
+    @tenacious()
     def ask(prompt: str) -> str:
         limiter.try_acquire("peer")
         with semaphore:
@@ -208,8 +202,8 @@ def main() -> int:
     print(f"{head}\n\n{report(costs, markdown=False)}")
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
-        text = ("# Beside the peers: what a call costs\n\nWritten by `python benchmarks/peers.py --out` (its page says "
-                "what is counted). One thread, calls that succeed; ratios are medians over the rounds.\n\n")
+        text = ("# Beside the peers: what a call costs\n\nWritten by `python benchmarks/peers.py --out` (its first "
+                "lines say what is counted). One thread, calls that succeed; ratios are medians over the rounds.\n\n")
         (chosen.out / "peers.md").write_text(
             text + head.replace("\n", "  \n") + f"\n\n{report(costs, markdown=True)}\n", encoding="utf-8")
         about = {"machine": machine, "versions": libraries, "rounds": chosen.rounds, "slice": chosen.slice}

@@ -23,5 +23,3 @@ STACKS: dict[str, Strategy] = {
         bounded(8), retry(), timeout(setting.timeout), breaker())),
     "@retry @timeout": Strategy(lambda setting: stack(retry(), timeout(setting.timeout))),
 }
-
-

@@ -2,7 +2,7 @@
 
 The real decorators, threads and `steer`, against servers whose latency grows with load, by a measure as Prometheus has.
 
-    python benchmarks/steered.py [--markdown] [--picture FILE]
+    python benchmarks/steered.py [--seeds N] [--markdown] [--picture FILE]
 
 The measure is the mean over a window that has passed, of counters that are read every 5 s, as a PromQL
 rate(sum[1m]) / rate(count[1m]) is. 32 callers always want an answer. Printed is, beside the same run without steering,

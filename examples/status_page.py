@@ -2,8 +2,8 @@
 
     python examples/status_page.py          then open the address that it prints, and sign in with the token beside it
 
-Each function has a server of its own on loopback: one loads and then ramps up, one loads for a quarter of an
-hour, one limits the account, one fails and opens its circuit, one has been paused.
+Their servers are on loopback: one loads and then ramps up, one loads for a quarter of an hour, one limits the account.
+One function fails and opens its circuit, and one has been paused.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Quiet(WSGIRequestHandler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The status page over four guarded functions.")
+    parser = argparse.ArgumentParser(description="The status page over five guarded functions.")
     parser.add_argument("--port", type=int, default=8000, help="on loopback (default: 8000; 0: any that is free)")
     parser.add_argument("--speed", type=float, default=1.0, help="how much faster the servers are (default: 1)")
     parser.add_argument("--seconds", type=float, default=None, help="ends after so many (default: with Ctrl-C)")

@@ -18,8 +18,7 @@ from time import perf_counter
 
 import pybreaker
 import pyrate_limiter
-import tenacity
-from overhead import bare, never_waits
+from overhead import bare, never_waits, tenacious
 from peers import NEVER
 
 from llm_guard import bounded, breaker, retry, stack
@@ -82,8 +81,7 @@ def _peers(open_until_the_end: ExitStack) -> Call:
     open_until_the_end.callback(limiter.close)
     breaking: Call = pybreaker.CircuitBreaker()(bare)
 
-    @tenacity.retry(stop=tenacity.stop_after_attempt(8),
-                    wait=tenacity.wait_random_exponential(multiplier=0.1, max=8), reraise=True)
+    @tenacious()
     def ask(prompt: str) -> str:
         limiter.try_acquire("peer")
         return breaking(prompt)

@@ -134,4 +134,3 @@ def client(setting: Setting, attempt: Attempt, retry: Retry) -> Client:
 
 def _backoff(n: int) -> float:
     return chance.uniform(0.0, min(8.0, 0.5 * 2.0 ** (n - 1)))
-

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import runs
-from server import Stats, refused
+from watch import Stats, refused
 
 from llm_guard.errors import ConfigError
 from llm_guard.testing.cold_server import cold_server_process

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from server import Stats
+from watch import Stats
 
 # Told apart in every kind of colour vision (Okabe and Ito, 2008).
 ANSWERED, REFUSED, IN_FLIGHT = "#0072B2", "#D55E00", "#999999"

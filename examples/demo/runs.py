@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
-from server import Stats, Watch
+from watch import Stats, Watch
 
 from llm_guard import bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
 from llm_guard.llm import huggingface

@@ -23,13 +23,13 @@ from llm_guard.runtime.stack import stack
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """Stands in the place of a prompt where a line has none."""
+class NoPrompt:
+    """Stands in the place of a prompt where a line has none: `problem` says why."""
 
     problem: str
 
 
-Asked = Prompt | Unusable
+Asked = Prompt | NoPrompt
 
 
 def guarded(settings: Settings, asked: Target) -> Guarded[[Prompt], dict[str, Any]]:
@@ -49,7 +49,7 @@ def guarded(settings: Settings, asked: Target) -> Guarded[[Prompt], dict[str, An
 def usable(call: Guarded[[Prompt], dict[str, Any]]) -> Callable[[Asked], dict[str, Any]]:
     """The function that is mapped. A line without a prompt passes no guard: it waits at no door."""
     def ask(prompt: Asked) -> dict[str, Any]:
-        if isinstance(prompt, Unusable):
+        if isinstance(prompt, NoPrompt):
             raise UnusableLine(prompt.problem)
         return call(prompt)
 
@@ -59,7 +59,7 @@ def usable(call: Guarded[[Prompt], dict[str, Any]]) -> Callable[[Asked], dict[st
 
 def key(prompt: Asked) -> str:
     """By what is asked, not by its place: so lines may be added, moved and mended between two runs."""
-    known: object = {"unusable": prompt.problem} if isinstance(prompt, Unusable) else prompt
+    known: object = {"unusable": prompt.problem} if isinstance(prompt, NoPrompt) else prompt
     return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
@@ -67,7 +67,7 @@ class InputGivenUp(Exception):
     """Raised by a signal while the input is read, which may take for ever: it ends there."""
 
 
-class Under:
+class UnderWay:
     """Items under way, in order: what is asked goes in, and the item comes back to its result.
 
     `reads` is True while the next item is being read: whoever then raises `InputGivenUp` ends the input.
@@ -83,7 +83,7 @@ class Under:
         """What to ask for each item."""
         while (item := self._read()) is not None:
             self._way.append(item)
-            yield Unusable(f"line {item.line}: {item.problem}") if item.problem else item.prompt
+            yield NoPrompt(f"line {item.line}: {item.problem}") if item.problem else item.prompt
 
     def _read(self) -> Item | None:
         self.reads = True

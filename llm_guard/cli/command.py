@@ -103,7 +103,7 @@ _ABOVE_0: Final = click.FloatRange(min=0, min_open=True)
 @click.option("--input-format", type=click.Choice(FORMATS), help="[default: by the name of INPUT]")
 @click.option("--output-format", type=click.Choice(("jsonl", "csv")), help="[default: by the name of FILE]")
 @click.option("--keep-going", is_flag=True, help="A line that cannot be used becomes a row with an error, instead of "
-              "ending all before it began (of what is no file it always does).")
+              "ending the run before it began (for an input that is no file, always).")
 @click.option("--journal", metavar="FILE", help="Where each answer is kept as soon as it is there.  [default: the "
               "output's name and .journal]")
 @click.option("-f", "--force", is_flag=True, help="Replace an output that exists.")

@@ -21,6 +21,7 @@ from llm_guard.cli.exits import Exit, Problem, reason
 FORMATS: Final = ("jsonl", "csv", "tsv", "text")
 SUFFIXES: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
                    ".text": "text"}
+#: The path that stands for the standard input, and for the standard output.
 STREAM: Final = "-"
 #: The field that a line of plain text is, and that is asked where nothing else is said.
 PROMPT: Final = "prompt"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llm_guard.cli.exits import Exit, Problem
-from llm_guard.cli.outputs import STREAM, is_special
+from llm_guard.cli.inputs import STREAM
+from llm_guard.cli.outputs import is_special
 from llm_guard.cli.settings import Settings
 from llm_guard.cli.target import Target
 from llm_guard.errors import JournalError
@@ -51,7 +52,7 @@ def journal(settings: Settings, asked: Target) -> Journal | None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def as_problems() -> Iterator[None]:
     """Errors of the journal end the command with what they say."""
     try:
         yield
@@ -62,13 +63,13 @@ def told() -> Iterator[None]:
 def _note_of(path: Path, own: str) -> str | None:
     """The output that a journal belongs to. One that has answers of another kind is refused; one that has none, as
     after a first try with a wrong model, is made anew."""
-    with told(), Journal.read(path) as records:
+    with as_problems(), Journal.read(path) as records:
         note = records.note
         is_other = records.version not in ("", own)
         if is_other and records.counts.get(Kind.SUCCESS.value):
             raise _other(path, records, own)
     if is_other:
-        with told(), closing(Lock(os.path.realpath(path), 0.0).connection):  # nobody uses it
+        with as_problems(), closing(Lock(os.path.realpath(path), 0.0).connection):  # nobody uses it
             for end in ("", "-wal", "-shm"):
                 Path(f"{path}{end}").unlink(missing_ok=True)
     return note

@@ -11,8 +11,8 @@ from typing import Any, Final, TextIO
 
 from llm_guard.cli.answers import Writer
 from llm_guard.cli.exits import Exit, Problem, reason
+from llm_guard.cli.inputs import STREAM
 
-STREAM: Final = "-"
 #: What a file is called while it is written.
 PART: Final = ".part"
 

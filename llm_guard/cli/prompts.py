@@ -71,11 +71,6 @@ class Template:
             raise TemplateError("no name of a field in braces: each row would ask the same")
         self._parts.append((literal + text[at:], None))
 
-    @property
-    def names(self) -> list[str]:
-        """The fields it takes."""
-        return list(dict.fromkeys(name for _, name in self._parts if name is not None))
-
     def __call__(self, fields: Mapping[str, Any]) -> str:
         return "".join([literal if name is None else literal + _shown(fields, name) for literal, name in self._parts])
 

@@ -11,9 +11,10 @@ import click
 from llm_guard.cli import dry_run
 from llm_guard.cli.exits import Exit, Problem, reason
 from llm_guard.cli.history import History
+from llm_guard.cli.inputs import STREAM
 from llm_guard.cli.items import checked
 from llm_guard.cli.keeping import journal
-from llm_guard.cli.outputs import PART, STREAM, is_special
+from llm_guard.cli.outputs import PART, is_special
 from llm_guard.cli.plot import check_plot, save_plot
 from llm_guard.cli.screen import screen
 from llm_guard.cli.settings import Settings

@@ -11,9 +11,8 @@ from typing import Any, Final, TextIO
 import click
 
 from llm_guard.cli.answers import CsvWriter, JsonWriter, Writer
-from llm_guard.cli.inputs import PROMPT, Source, format_of
+from llm_guard.cli.inputs import PROMPT, STREAM, Source, format_of
 from llm_guard.cli.items import Items
-from llm_guard.cli.outputs import STREAM
 from llm_guard.cli.prompts import Field, Maker, Template, TemplateError, WithSystem
 from llm_guard.cli.target import Target, target
 

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from llm_guard import clock
-from llm_guard.cli.asking import InputGivenUp, Under
+from llm_guard.cli.asking import InputGivenUp, UnderWay
 from llm_guard.cli.exits import Exit
 from llm_guard.events import AttemptEnded, Event
 from llm_guard.outcome import Kind
@@ -63,7 +63,7 @@ class Interrupts:
     `code` is the exit code that the first stands for; None: there was none.
     """
 
-    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None], under: Under,
+    def __init__(self, stop: Callable[[], None], abandon: Callable[[], None], under: UnderWay,
                  say: Callable[[str], None]) -> None:
         self._stop, self._abandon, self._under, self._say = stop, abandon, under, say
         self._twice = False

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_guard.cli.answers import error_of, output_row
-from llm_guard.cli.asking import Asked, InputGivenUp, Under, guarded, key, usable
+from llm_guard.cli.asking import Asked, InputGivenUp, UnderWay, guarded, key, usable
 from llm_guard.cli.exits import Exit, Problem
 from llm_guard.cli.inputs import Source
 from llm_guard.cli.items import Items, empty
-from llm_guard.cli.keeping import told
+from llm_guard.cli.keeping import as_problems
 from llm_guard.cli.outputs import Output
 from llm_guard.cli.reach import reach
 from llm_guard.cli.screen import Screen
@@ -55,8 +55,8 @@ class Work:
         """Asks all; `Problem` where the input, the journal or the output fails."""
         settings = self._settings
         with self._source.rows() as rows:
-            under = Under(self._items.of(rows))
-            with told(), self._mapping(under) as answers:
+            under = UnderWay(self._items.of(rows))
+            with as_problems(), self._mapping(under) as answers:
                 refused = AllInvalid(answers.stop)
                 drop = self._call.on_event(refused)
                 output = Output(settings.out or "", settings.writer(),
@@ -82,7 +82,7 @@ class Work:
                     output.close()
         return ended
 
-    def _mapping(self, under: Under) -> Answers:
+    def _mapping(self, under: UnderWay) -> Answers:
         settings = self._settings
         rule: StopAfter | None = None
         if settings.failures is not None or settings.failure_rate is not None:
@@ -91,7 +91,7 @@ class Work:
             self._ask, under.asked(), workers=settings.workers, on_error="return", results=True, stop_after=rule,
             progress=self._screen, total=self._count, journal=self._journal, key=key if self._journal else None)
 
-    def _write(self, answers: Answers, under: Under, output: Output) -> str:
+    def _write(self, answers: Answers, under: UnderWay, output: Output) -> str:
         """Writes what comes; returns why it ended early, where the mapping knows."""
         try:
             for result in answers:
@@ -110,7 +110,7 @@ class Work:
             pass
         return ""
 
-    def _ended(self, under: Under, interrupts: Interrupts, refused: AllInvalid, why: str) -> Ended:
+    def _ended(self, under: UnderWay, interrupts: Interrupts, refused: AllInvalid, why: str) -> Ended:
         if under.is_over and not why and not refused.stopped:
             if not self._next:
                 raise empty(self._source)
@@ -136,7 +136,7 @@ class Work:
         kept = self._journal.open(self._ask, key)
         try:
             with self._source.rows() as rows:
-                under = Under(self._items.of(rows))
+                under = UnderWay(self._items.of(rows))
                 for index, asked in enumerate(under.asked()):
                     found = kept.look(index, asked)
                     item = under.of(index)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from _thread import allocate_lock
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from llm_guard import call, clock
+from llm_guard import call
 from llm_guard.call import CutOff
 from llm_guard.errors import Cancelled
 from llm_guard.fork import renew_after_fork
 from llm_guard.mapping.crew import Crew
 from llm_guard.mapping.finished import Finished, InOrder
+from llm_guard.mapping.intake import Intake
 from llm_guard.mapping.lanes import Lanes
 from llm_guard.mapping.result import Result
 from llm_guard.mapping.seams import Observer, Recorder, Why
@@ -24,9 +24,6 @@ from llm_guard.runtime.guarded import Guarded
 T = TypeVar("T")
 R = TypeVar("R")
 Y = TypeVar("Y")
-
-#: An input that takes so many seconds for an item is a slow one.
-SLOW_INPUT = 0.001
 
 
 class Mapping(Iterator[Y], Generic[T, R, Y]):
@@ -42,12 +39,9 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
                  raises: bool, show: Callable[[Result[T, R]], Y] | None, stop_after: StopAfter | None = None,
                  partition_by: Callable[[T], Hashable] | None = None, recorder: Recorder[T, R] | None = None,
                  observer: Observer | None = None) -> None:
-        self._items: Iterator[T] | None = iter(items)
-        self._input_error: BaseException | None = None
-        self._ahead = ahead
+        iterator = iter(items)  # before all else: it may raise
         self._raises = raises  # an error of an item; else it is yielded, unless it is an interrupt or an exit
         self._show = show  # None: the value, or the error
-        self._partition_by = partition_by
         self._recorder = recorder
         self._observer = observer
         self._lanes: Lanes[Job[T]] | None = None if partition_by is None else Lanes()
@@ -56,10 +50,11 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         above = call.in_progress()
         cut_off = CutOff(None if above is None else above.cut_off, ends_waits=True)
         cut_off.watch(self._finished.end)
-        task = self._task = Task(function, self._finished, self._verdict, cut_off, self._lanes, recorder, observer)
+        task = Task(function, self._finished, self._verdict, cut_off, self._lanes, recorder, observer)
         self._crew = Crew(workers, task.run, cut_off, over=self._finished.end, failed=self._finished.fail,
                           spares=recorder is not None)
-        self._pulled = 0
+        self._intake = Intake(iterator, task, self._crew, self._finished, ahead=ahead, partition_by=partition_by,
+                              lanes=self._lanes, recorder=recorder, observer=observer)
         self._yielded = 0
         self._failed = 0  # of those
         self._given_up = 0  # of those, and not shown
@@ -74,18 +69,19 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         """In the child nothing is left of it: what it calls, records and shows is the parent's."""
         self._crew.after_fork()
         self._finished.discard()
-        self._items = self._input_error = self._recorder = self._observer = None
-        self._pulled = sys.maxsize
+        self._intake.close()
+        self._recorder = self._observer = None
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Y:
         result: Result[T, R] | None = None
+        intake = self._intake
         try:
             while True:
-                if self._items is not None:
-                    self._pull()
+                if intake.items is not None:
+                    intake.pull(self._yielded)
                 result = self._finished.pop() or self._await()
                 self._yielded += 1
                 if result.error is None and self._observer is None:
@@ -140,7 +136,8 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
     def _await(self) -> Result[T, R]:
         """The next result, which was not there just now; raises where there is none."""
         stopped = self._crew.stopped
-        if not self._closed and (self._items is not None or self._yielded < self._pulled):
+        intake = self._intake
+        if not self._closed and (intake.items is not None or self._yielded < intake.taken or self._crew.forked):
             result = self._finished.take()
             if result is not None:
                 return result
@@ -158,7 +155,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
         if self._verdict.reason is not None and not self._closed:
             succeeded = self._yielded - self._failed - self._given_up
             raise self._verdict.error(succeeded, self._failed) from self._verdict.cause
-        raise StopIteration if self._input_error is None else self._input_error
+        raise StopIteration if intake.error is None else intake.error
 
     def _rest(self) -> Result[T, R] | None:
         """One of those that ended though others before them never began, when all that was in flight has ended."""
@@ -168,76 +165,6 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
             if self._finished.failure is not None:
                 raise self._finished.failure
         return self._finished.rest()
-
-    def _pull(self) -> None:
-        """Takes from the input what there is room for; but while the next result is there, one item of a slow input
-        is enough: else its results would fall behind by all that there is room for.
-        """
-        room = self._ahead - (self._pulled - self._yielded)
-        now = clock.current().now if room > 1 else None
-        spent = began = 0.0  # seconds, on the input alone
-        while room > 0 and (items := self._items) is not None and not self._is_over():
-            if spent >= SLOW_INPUT and self._finished.ready():
-                return
-            room -= 1
-            if now is not None:
-                began = now()
-            try:
-                item = next(items)
-            except StopIteration:
-                self._items = None
-                self._input_ended()
-            except Exception as error:
-                # It comes at its place: after the results of what lay before it.
-                self._items, self._input_error = None, error
-            else:
-                if now is not None:
-                    spent += now() - began
-                self._begin(item)
-
-    def _is_over(self) -> bool:
-        crew = self._crew
-        return crew.stopped or crew.cut_off.is_cut or self._finished.failure is not None
-
-    def _begin(self, item: T) -> None:
-        if self._recorder is None and self._lanes is None:
-            self._task.surround(self._pulled)
-            self._crew.put((self._pulled, item, None))
-            self._pulled += 1
-            return
-        try:
-            recorded = None if self._recorder is None else self._recorder.recall(self._pulled, item)
-            if recorded is None:
-                self._task.surround(self._pulled)
-            job = None if recorded is not None else self._job(item)
-        except Exception as error:
-            self._items, self._input_error = None, error
-            return
-        if job is not None:
-            self._crew.put(job)
-        elif recorded is not None:
-            if self._observer is not None:
-                self._observer.ended(recorded, True)
-            self._finished.put(recorded)
-        self._pulled += 1
-
-    def _job(self, item: T) -> Job[T] | None:
-        """None: it waits for its turn in its lane."""
-        if self._lanes is None or self._partition_by is None:
-            return (self._pulled, item, None)
-        try:
-            return self._lanes.enter(self._partition_by(item), lambda lane: (self._pulled, item, lane))
-        except Exception as error:
-            error.add_note(f"llm_guard: partition_by could not tell the key of the item at index {self._pulled}")
-            if isinstance(error, StopIteration):
-                raise RuntimeError("partition_by raised StopIteration") from error
-            raise
-
-    def _input_ended(self) -> None:
-        if self._recorder is not None:
-            self._recorder.input_ended(self._pulled)
-        if self._observer is not None:
-            self._observer.total(self._pulled)
 
     def stop(self) -> None:
         """No further item begins, what is in flight ends, and the iterator ends when it has yielded what there is. What
@@ -263,7 +190,7 @@ class Mapping(Iterator[Y], Generic[T, R, Y]):
     def _end(self, why: Why) -> None:
         first = self._once.acquire(False)
         self._closed = True
-        self._items = self._input_error = None
+        self._intake.close()
         try:
             if why == "interrupted":
                 self._crew.wind_down()

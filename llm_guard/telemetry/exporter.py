@@ -13,6 +13,9 @@ from llm_guard.runtime.guarded import Guarded, guarded_functions
 
 _log = logging.getLogger("llm_guard")
 
+#: The outcome of a call of which no attempt started, beside those that an attempt may have.
+NOT_STARTED = "not_started"
+
 
 class Exporter:
     """Tells of guarded functions somewhere else. `watch()` begins, `close()` ends.

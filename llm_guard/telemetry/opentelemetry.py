@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 #: What the scope of spans and metrics is called.
 SCOPE = "llm_guard"
-
+#: Attributes of both.
 OPERATION = "gen_ai.operation.name"
 MODEL = "gen_ai.request.model"
 PROVIDER = "gen_ai.provider.name"
-FUNCTION = "llm_guard.function"
 ERROR = "error.type"
+FUNCTION, OUTCOME, POLICY = "llm_guard.function", "llm_guard.outcome", "llm_guard.policy"
 
 
 class OpenTelemetry(Exporter):

@@ -14,6 +14,7 @@ from llm_guard import clock
 from llm_guard.events import AttemptEnded, AttemptStarted, CallEnded, CallRejected, FirstItem, RetryScheduled, Takers
 from llm_guard.fork import renew_after_fork
 from llm_guard.outcome import Kind
+from llm_guard.telemetry.opentelemetry import ERROR, MODEL, OPERATION, OUTCOME, POLICY, SCOPE
 
 #: Seconds from which on a wait is worth a span.
 WORTH = 0.001
@@ -26,7 +27,7 @@ class Spans:
     """
 
     def __init__(self, provider: TracerProvider | None, attributes_of: Callable[[str], Mapping[str, str]]) -> None:
-        self._tracer = trace.get_tracer("llm_guard", tracer_provider=provider)
+        self._tracer = trace.get_tracer(SCOPE, tracer_provider=provider)
         self._attributes_of = attributes_of
         self.after_fork()
         renew_after_fork(self)
@@ -45,9 +46,9 @@ class Spans:
         if waited >= WORTH:
             self._wait(function, at - waited, at, {"llm_guard.attempt": attempt, "llm_guard.wait.for": "door"})
         told = self._attributes_of(function)
-        operation = told.get("gen_ai.operation.name", "call")
+        operation = told.get(OPERATION, "call")
         span = self._tracer.start_span(
-            f"{operation} {told.get('gen_ai.request.model', function)}", kind=SpanKind.CLIENT, start_time=_wall(at),
+            f"{operation} {told.get(MODEL, function)}", kind=SpanKind.CLIENT, start_time=_wall(at),
             attributes={**told, "llm_guard.attempt": attempt, "llm_guard.waited": waited})
         self._spans[call, attempt] = span
         self._current[call] = context.attach(trace.set_span_in_context(span)), get_ident()
@@ -60,7 +61,7 @@ class Spans:
                hint: float | None, error: str | None, output_tokens: int | None, total_tokens: int | None) -> None:
         self._leave(call)
         span = self._spans.pop((call, attempt))
-        span.set_attribute("llm_guard.outcome", kind.value)
+        span.set_attribute(OUTCOME, kind.value)
         if hint is not None:
             span.set_attribute("llm_guard.hint", hint)
         if output_tokens is not None:
@@ -68,7 +69,7 @@ class Spans:
             if total_tokens is not None:
                 span.set_attribute("gen_ai.usage.input_tokens", max(0, total_tokens - output_tokens))
         if kind is not Kind.SUCCESS:
-            span.set_attribute("error.type", error or kind.value)
+            span.set_attribute(ERROR, error or kind.value)
             span.set_status(Status(StatusCode.ERROR, kind.value))
         span.end(_wall(at))
 
@@ -78,7 +79,7 @@ class Spans:
     def _rejected(self, call: int, at: float, function: str, policy: str, retry_after: float | None,
                   waited: float) -> None:
         self._wait_to_retry(call, at - waited, function, None)
-        told = {"llm_guard.policy": policy, "error.type": "rejected", "llm_guard.wait.for": "door"}
+        told = {POLICY: policy, ERROR: "rejected", "llm_guard.wait.for": "door"}
         more = {} if retry_after is None else {"llm_guard.retry_after": retry_after}
         self._wait(function, at - waited, at, {**told, **more}, "rejected")
 

@@ -26,10 +26,10 @@ from llm_guard.events import (
     Takers,
 )
 from llm_guard.outcome import Kind
-from llm_guard.telemetry.exporter import Exporter
+from llm_guard.telemetry.exporter import NOT_STARTED, Exporter
 from llm_guard.telemetry.extras import bring
 from llm_guard.telemetry.prometheus_gauges import Pushed, register_scraped
-from llm_guard.telemetry.prometheus_metrics import NOT_STARTED, Functions, Metrics
+from llm_guard.telemetry.prometheus_metrics import Functions, Metrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

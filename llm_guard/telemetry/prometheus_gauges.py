@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_guard.telemetry.exporter import Exporter
 from llm_guard.telemetry.prometheus_metrics import IN_FLIGHT
-from llm_guard.telemetry.readings import MEASURES, Measure, read
+from llm_guard.telemetry.readings import METRICS, Metric, read
 from llm_guard.telemetry.refresh import Refresh
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ def register_scraped(exporter: Exporter, registry: CollectorRegistry, prefix: st
     class Scraped(Collector):
         def collect(self) -> Iterator[GaugeMetricFamily]:
             in_flight = family(*IN_FLIGHT)
-            found = {measure: family(measure.name, measure.means, *measure.labels) for measure in MEASURES}
+            found = {metric: family(metric.name, metric.means, *metric.labels) for metric in METRICS}
             try:
                 for function, number in running():
                     in_flight.add_metric([function], number)
                 for reading in read(exporter.functions()):
-                    found[reading.measure].add_metric([reading.function, *reading.labels], reading.value)
+                    found[reading.metric].add_metric([reading.function, *reading.labels], reading.value)
             except Exception as error:
                 exporter.broke(error)
             yield in_flight
             yield from found.values()
 
         def describe(self) -> list[GaugeMetricFamily]:
-            return [family(*IN_FLIGHT), *(family(measure.name, measure.means) for measure in MEASURES)]
+            return [family(*IN_FLIGHT), *(family(metric.name, metric.means) for metric in METRICS)]
 
     registry.register(Scraped())
 
@@ -52,13 +52,13 @@ class Pushed(Refresh):
     def __init__(self, exporter: Exporter, client: Any, registry: CollectorRegistry, prefix: str) -> None:
         super().__init__(self._push)
         self._exporter = exporter
-        self._gauges: dict[Measure, Gauge] = {
-            measure: client.Gauge(f"{prefix}_{measure.name}", measure.means, ["function", *measure.labels],
-                                  registry=registry, multiprocess_mode="livesum") for measure in MEASURES}
+        self._gauges: dict[Metric, Gauge] = {
+            metric: client.Gauge(f"{prefix}_{metric.name}", metric.means, ["function", *metric.labels],
+                                 registry=registry, multiprocess_mode="livesum") for metric in METRICS}
 
     def _push(self) -> None:
         try:
             for reading in read(self._exporter.functions()):
-                self._gauges[reading.measure].labels(reading.function, *reading.labels).set(reading.value)
+                self._gauges[reading.metric].labels(reading.function, *reading.labels).set(reading.value)
         except Exception as error:
             self._exporter.broke(error)

@@ -11,8 +11,6 @@ from llm_guard.outcome import Kind
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-#: The outcome of a call of which no attempt started.
-NOT_STARTED = "not_started"
 IN_FLIGHT = "in_flight", "Attempts that run now."
 
 

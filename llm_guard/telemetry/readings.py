@@ -22,7 +22,7 @@ STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Metric:
     """Something that policies show: its name, what it means, and what tells its readings of one function apart."""
 
     name: str
@@ -30,20 +30,20 @@ class Measure:
     labels: tuple[str, ...] = ()
 
 
-STATE = Measure("state", "1 where the policy is in that state, else 0 (several processes: how many are).",
-                ("policy", "state"))
-RATE = Measure("pace_rate", "Attempts a second that @ramp_up lets start; infinite where it bounds none.")
-WINDOW = Measure("pace_window", "Attempts in flight that @ramp_up lets there be.")
-LIMIT = Measure("bounded_limit", "Attempts in flight that @bounded lets there be.")
-WAITING = Measure("waiting", "Calls that wait at the door for this policy, perhaps among others.", ("policy",))
-RUNNING = Measure("still_running", "Functions that ran out of @timeout and still run.")
-MEASURES = (STATE, RATE, WINDOW, LIMIT, WAITING, RUNNING)
+STATE = Metric("state", "1 where the policy is in that state, else 0 (several processes: how many are).",
+               ("policy", "state"))
+RATE = Metric("pace_rate", "Attempts a second that @ramp_up lets start; infinite where it bounds none.")
+WINDOW = Metric("pace_window", "Attempts in flight that @ramp_up lets there be.")
+LIMIT = Metric("bounded_limit", "Attempts in flight that @bounded lets there be.")
+WAITING = Metric("waiting", "Calls that wait at the door for this policy, perhaps among others.", ("policy",))
+RUNNING = Metric("still_running", "Functions that ran out of @timeout and still run.")
+METRICS = (STATE, RATE, WINDOW, LIMIT, WAITING, RUNNING)
 
 
 class Reading(NamedTuple):
-    """One number; `labels` are the values of the measure's labels."""
+    """One number; `labels` are the values of the metric's labels."""
 
-    measure: Measure
+    metric: Metric
     function: str
     labels: tuple[str, ...]
     value: float
@@ -51,16 +51,16 @@ class Reading(NamedTuple):
 
 def read(functions: Iterable[Guarded[Any, Any]]) -> Iterator[Reading]:
     """All readings. What is the same for two functions of one name is added up."""
-    sums: dict[tuple[Measure, str, tuple[str, ...]], float] = {}
+    sums: dict[tuple[Metric, str, tuple[str, ...]], float] = {}
     for function in functions:
-        for measure, labels, value in _of(function):
-            key = (measure, function.label, labels)
+        for metric, labels, value in _of(function):
+            key = (metric, function.label, labels)
             sums[key] = sums.get(key, 0.0) + value
     for key, value in sums.items():
         yield Reading(*key, value)
 
 
-def _of(function: Guarded[Any, Any]) -> Iterator[tuple[Measure, tuple[str, ...], float]]:
+def _of(function: Guarded[Any, Any]) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
     for name, shown in function.statistics().items():
         match shown:
             case RampUpStatistics(pace=its, waiting=waiting):
@@ -77,6 +77,6 @@ def _of(function: Guarded[Any, Any]) -> Iterator[tuple[Measure, tuple[str, ...],
                 yield RUNNING, (), shown.still_running
 
 
-def _states(name: str, policy: str, now: str) -> Iterator[tuple[Measure, tuple[str, ...], float]]:
+def _states(name: str, policy: str, now: str) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
     for state in STATES[policy]:
         yield STATE, (name, state), float(state == now)

@@ -16,7 +16,7 @@ from typing import Any
 from llm_guard.errors import ConfigError
 from llm_guard.events import AttemptEnded, AttemptStarted, CallEnded, CallRejected, FirstItem, RetryScheduled, Takers
 from llm_guard.outcome import Kind
-from llm_guard.telemetry.exporter import Exporter
+from llm_guard.telemetry.exporter import NOT_STARTED, Exporter
 from llm_guard.telemetry.extras import bring
 from llm_guard.telemetry.readings import read
 from llm_guard.telemetry.refresh import Refresh
@@ -79,15 +79,13 @@ class StatsD(Exporter):
             self._gauges.due(at)
 
         def call_ended(call: int, at: float, function: str, attempts: int, kind: Kind | None, seconds: float) -> None:
-            self._count("calls", function, "outcome", "not_started" if kind is None else kind.value)
+            self._count("calls", function, "outcome", NOT_STARTED if kind is None else kind.value)
             self._time("call", seconds, function)
 
         takers: dict[type[Any], Callable[..., None]] = {
             AttemptStarted: attempt_started, FirstItem: first_item, AttemptEnded: attempt_ended,
             RetryScheduled: retry_scheduled, CallRejected: call_rejected, CallEnded: call_ended}
         return {kind: self.unhurt(taker) for kind, taker in takers.items()}
-
-    # Sending.
 
     def _count(self, measure: str, function: str, *labels: str, count: int = 1) -> None:
         self._send("incr", f"{count}|c", count, measure, function, *labels)
@@ -123,8 +121,8 @@ class StatsD(Exporter):
     def _send_gauges(self) -> None:
         try:
             for reading in read(self.functions()):
-                labels = [each for pair in zip(reading.measure.labels, reading.labels, strict=True) for each in pair]
-                self._gauge(reading.value, reading.measure.name, reading.function, *labels)
+                labels = [each for pair in zip(reading.metric.labels, reading.labels, strict=True) for each in pair]
+                self._gauge(reading.value, reading.metric.name, reading.function, *labels)
         except Exception as error:
             self.broke(error)
 

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import logging
 from _thread import allocate_lock
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from weakref import ref
 
 from llm_guard import checks, clock, events
-from llm_guard.errors import ConfigError
 from llm_guard.fork import renew_after_fork
 from llm_guard.policies.ramp_up import RampUp
 from llm_guard.runtime.guarded import Guarded
-from llm_guard.state.workers import Job, workers
 from llm_guard.telemetry.measure import Freshness, NoMeasure, value_of
+from llm_guard.telemetry.source_reader import Source, SourceReader
+from llm_guard.telemetry.steer_options import aim_of, first, pace_of
 from llm_guard.telemetry.steering import SETTLING, Aim, Seen, Steering
 
-#: What a source gives: the measure, or a pair of it and its Unix time, or None where there is none.
-Source = Callable[[], float | tuple[float, float] | None]
-
-#: Seconds that the measure is taken to average over, where nobody says.
-WINDOW = 60.0
 #: Seconds that a read may take, where the source does not say.
 TIMEOUT = 10.0
 #: Reads in a row without a measure after which it is gone, where nobody says.
@@ -77,7 +71,7 @@ class Steer:
         self._freshness = Freshness(self._stale_after, time.now())
         self._why = SETTLING
         self._started = 0  # calls, when it last looked
-        self._read: Job | None = None  # that has not come back
+        self._reader = SourceReader(self._source, self._timeout)
         self._waiter = time.waiter()
         time.spawn(lambda: self._loop(time), "llm_guard steer")
 
@@ -139,30 +133,11 @@ class Steer:
             return
         self._started = seen.started
         try:
-            measure = value_of(self._ask(), time.wall(), self._stale_after)
+            measure = value_of(self._reader.read(), time.wall(), self._stale_after)
         except NoMeasure as error:
             self._missing(time.now(), str(error))
         else:
             self._fresh(time.now(), measure)
-
-    def _ask(self) -> object:
-        """What the source gives within its time. One that hangs is not asked again until it comes back."""
-        hanging = NoMeasure(f"the source does not answer within {self._timeout:g} s")
-        if self._read is not None:
-            raise hanging
-        self._read = job = workers().start(self._source)
-        if not job.wait(self._timeout) and job.leave(self._forget_read):
-            raise hanging
-        self._read = None
-        try:
-            return job.result()
-        except NoMeasure:
-            raise
-        except BaseException as error:  # also SystemExit, which is the source's; its text may quote a secret
-            raise NoMeasure(f"the source raised {type(error).__name__}") from None
-
-    def _forget_read(self) -> None:
-        self._read = None
 
     def _fresh(self, now: float, measure: float) -> None:
         pace, seen = self._pace(), self._seen()
@@ -257,42 +232,14 @@ def steer(pace: RampUp | Guarded[..., Any], source: Source, target: float = 2.0,
     block. It ends by itself when the pace is dropped. A forked child steers its own pace, with a thread of its own.
     ConfigError for what cannot work.
     """
-    found = _pace_of(pace)
+    found = pace_of(pace)
     checks.function("source", source, "a function without arguments")
     checks.number("every", every, above=0, unit="seconds")
-    aim = Aim(checks.number("target", target, above=0),
-              checks.number("tolerance", tolerance, least=0, below=1),
-              checks.number("window", _first(window, getattr(source, "window", None), WINDOW), above=0, unit="seconds"),
-              *_steps(step), checks.optional_number("least", least, above=0, unit="calls a second"),
-              checks.optional_number("most", _first(most, found.ceiling), above=0, unit="calls a second"))
-    if aim.least is not None and aim.most is not None and aim.least > aim.most:
-        raise ConfigError("least", least, f"at most what the ceiling may be, {aim.most:g}")
-    stale_after = checks.number("stale_after", _first(stale_after, MISSED * every), least=every, unit="seconds")
-    timeout = checks.number("timeout", _first(timeout, getattr(source, "timeout", None), TIMEOUT), above=0,
+    aim = aim_of(target, tolerance, first(window, getattr(source, "window", None)), step, least,
+                 first(most, found.ceiling))
+    stale_after = checks.number("stale_after", first(stale_after, MISSED * every), least=every, unit="seconds")
+    timeout = checks.number("timeout", first(timeout, getattr(source, "timeout", None), TIMEOUT), above=0,
                             unit="seconds")
     if most is not None and (found.ceiling is None or found.ceiling > most):
         found.ceiling = most
     return Steer(found, source, aim, every, stale_after, timeout)
-
-
-def _first(*values: Any) -> Any:
-    """The first that is given."""
-    return next((value for value in values if value is not None), None)
-
-
-def _pace_of(given: object) -> RampUp:
-    allowed = "a ramp_up(...), or a function that exactly one guards"
-    if isinstance(given, Guarded):
-        paces = [policy for policy in given.guards if isinstance(policy, RampUp)]
-        given = paces[0] if len(paces) == 1 else given
-    if not isinstance(given, RampUp):
-        raise ConfigError("pace", given, allowed)
-    if given.keyed:
-        raise ConfigError("pace", given, f"{allowed}, without key=: one measure tells nothing of each key")
-    return given
-
-
-def _steps(step: object) -> tuple[float, float]:
-    if not (isinstance(step, tuple) and len(step) == 2):
-        raise ConfigError("step", step, "a pair: the most that the ceiling is multiplied by on the way down, and up")
-    return (checks.number("step", step[0], above=0, below=1), checks.number("step", step[1], above=1))

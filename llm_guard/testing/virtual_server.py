@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from random import Random
 
 from llm_guard import checks
@@ -30,7 +29,7 @@ from llm_guard.testing.server.model import REFUSAL_SECONDS, Refusal, ServerModel
 from llm_guard.testing.server.scenarios import scenario as scenario_named
 from llm_guard.testing.server.scenarios import server_random
 from llm_guard.testing.server.settings import Scenario
-from llm_guard.testing.server.stats import Reason
+from llm_guard.testing.server.stats import Reason, Snapshot
 from llm_guard.testing.tokens import instants, tokens_of
 
 __all__ = ["Answer", "CallerGone", "ServerFailed", "ServerRefused", "ServerTimeout", "Snapshot", "VirtualServer",
@@ -38,25 +37,6 @@ __all__ = ["Answer", "CallerGone", "ServerFailed", "ServerRefused", "ServerTimeo
 
 # How often a caller's absence is looked for, in seconds of the clock.
 _LOOKS_EVERY = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What the server saw so far. `seconds` since its first call; a refusal counts under its reason.
-
-    `timeline` has a sample for each bucket: (its start in seconds, most in flight, answered, refused). `abandoned`
-    counts the calls that were dropped since their callers had gone.
-    """
-
-    calls: int
-    in_flight: int
-    peak_in_flight: int
-    successes: int
-    failures: int
-    refusals: dict[str, int]
-    seconds: float
-    timeline: tuple[tuple[float, int, int, int], ...]
-    abandoned: int = 0
 
 
 class VirtualServer:
@@ -143,12 +123,7 @@ class VirtualServer:
         with self._lock:
             if self._began is not None:
                 self._advance()
-            stats = self._model.stats
-            timeline = tuple((start / self._speed, most, answered, refused)
-                             for start, most, answered, refused in stats.timeline.samples)
-            return Snapshot(stats.calls, stats.in_flight, stats.peak_in_flight, stats.successes, stats.failures,
-                            {reason.value: count for reason, count in stats.refusals.items()},
-                            self._latest / self._speed, timeline, stats.abandoned)
+            return self._model.stats.snapshot(self._latest, self._speed)
 
     def _enter(self, caller: Caller, deadline: float) -> int:
         """The number of the call, where it is accepted; else the error for it is raised."""

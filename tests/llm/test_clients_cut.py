@@ -99,4 +99,3 @@ def test_a_call_that_asks_for_its_own_timeout_has_it(server: RawServer) -> None:
             deadline(20)(lambda: client.with_options(timeout=0.1).models.list())()
         assert not isinstance(raised.value.__cause__, CallTimeout)
         ended_in_time(deadline(BOUND)(_caused(client.models.list)))
-

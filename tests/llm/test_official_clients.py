@@ -89,7 +89,6 @@ def answers(ask: Callable[[str], str]) -> list[str]:
     return list(map_with_backpressure(ask, PROMPTS, workers=8))
 
 
-
 @EACH
 def test_all_are_answered_from_the_first_call_to_a_cold_model_on(make: Any) -> None:
     with cold_server(replace(COLD, noise=0.1), speed=50) as server:

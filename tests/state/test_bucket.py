@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jobs import all_of
 
 from llm_guard import clock as seam
 from llm_guard.call import FOREVER
@@ -98,27 +99,6 @@ class CountingClock(VirtualClock):
     def spawn(self, function: Callable[[], object], name: str) -> None:
         self.spawned += 1
         super().spawn(function, name)
-
-
-def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
-    """Runs each job on a thread of its own and waits for all; raises what the first that failed raised."""
-    done, ended, errors = VirtualWaiter(clock), [], []
-
-    def run(job: Callable[[], object]) -> None:
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.append(1)
-            if len(ended) == len(jobs):
-                done.set()
-
-    for job in jobs:
-        clock.spawn(partial(run, job), "job")
-    done.wait()
-    if errors:
-        raise errors[0]
 
 
 # The arithmetic

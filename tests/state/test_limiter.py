@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
+from jobs import all_of
 
 from llm_guard.clock.virtual import Deadlock, VirtualClock, VirtualWaiter
 from llm_guard.errors import ConfigError
@@ -45,27 +45,6 @@ class CountingClock(VirtualClock):
 
     def waiter(self) -> Any:
         return _Counted(self, super().waiter())
-
-
-def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
-    """Runs each job on a thread of its own and waits for all; raises what the first that failed raised."""
-    done, ended, errors = VirtualWaiter(clock), [], []
-
-    def run(job: Callable[[], object]) -> None:
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.append(1)
-            if len(ended) == len(jobs):
-                done.set()
-
-    for job in jobs:
-        clock.spawn(partial(run, job), "job")
-    done.wait()
-    if errors:
-        raise errors[0]
 
 
 def test_a_place_is_handed_over_in_the_order_of_coming() -> None:

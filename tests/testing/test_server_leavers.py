@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from server_models import drain, model_of
 
 from llm_guard.testing.server import SCENARIOS, Finished, Scenario, ServerModel, Started, random_scenario
 
@@ -14,22 +15,15 @@ STEADY = Scenario("steady", slots=1, median=1.0, sigma=0.0)
 _MOVES_UP = 0.001  # a slot that came free takes the next of the queue so much later
 
 
-def model_of(scenario: Scenario, calls: int = 0) -> ServerModel:
-    model = ServerModel(scenario, Random(0))
+def model_with(scenario: Scenario, calls: int = 0) -> ServerModel:
+    model = model_of(scenario)
     for call in range(calls):
         assert model.arrive(0.0, call) is None
     return model
 
 
-def drain(model: ServerModel) -> list[Finished]:
-    ends = []
-    while (at := model.next_event()) is not None:
-        ends += model.advance(at)
-    return ends
-
-
 def test_it_tells_when_work_begins_and_when_it_will_end() -> None:
-    model = model_of(STEADY, calls=2)
+    model = model_with(STEADY, calls=2)
     assert model.started() == [Started(0, 0.0, 1.0, True)]
     assert model.started() == []
     drain(model)
@@ -37,21 +31,21 @@ def test_it_tells_when_work_begins_and_when_it_will_end() -> None:
 
 
 def test_who_leaves_the_queue_lets_the_others_up() -> None:
-    model = model_of(STEADY, calls=3)
+    model = model_with(STEADY, calls=3)
     model.leave(0.5, 1)
     assert (model.stats.in_flight, model.stats.abandoned) == (2, 1)
     assert [(end.call, end.at) for end in drain(model)] == [(0, 1.0), (2, pytest.approx(2.0 + _MOVES_UP))]
 
 
 def test_who_leaves_while_it_is_worked_on_frees_its_slot() -> None:
-    model = model_of(STEADY, calls=2)
+    model = model_with(STEADY, calls=2)
     model.leave(0.25, 0)
     assert model.next_event() == 0.25 + _MOVES_UP
     assert [(end.call, end.at) for end in drain(model)] == [(1, pytest.approx(1.25 + _MOVES_UP))]
 
 
 def test_an_end_that_had_come_stands() -> None:
-    model = model_of(STEADY, calls=1)
+    model = model_with(STEADY, calls=1)
     model.leave(1.0, 0)
     assert (model.stats.successes, model.stats.abandoned) == (1, 0)
     assert [end.call for end in model.advance(1.0)] == [0]
@@ -60,7 +54,7 @@ def test_an_end_that_had_come_stands() -> None:
 
 
 def test_a_server_that_all_have_left_is_idle() -> None:
-    model = model_of(SCENARIOS["B"], calls=3)
+    model = model_with(SCENARIOS["B"], calls=3)
     for call in range(3):
         model.leave(1.0, call)
     assert model.next_event() is None
@@ -76,7 +70,7 @@ def test_a_server_that_all_have_left_is_idle() -> None:
                 max_size=12), st.randoms(use_true_random=False))
 def test_each_accepted_call_ends_once_or_is_dropped_and_the_counts_add_up(
         scenario: Scenario, bursts: list[tuple[float, int, bool]], random: Random) -> None:
-    model = model_of(scenario)
+    model = model_with(scenario)
     now, calls = 0.0, 0
     inside: set[int] = set()
     ends: list[Finished] = []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from random import Random
 from statistics import fmean
 
 import pytest
+from server_models import model_of
 
 from llm_guard.testing.server import (
     SCENARIOS,
@@ -25,10 +25,6 @@ OPEN = Scenario("open", slots=math.inf, median=1.0, sigma=0.0)
 # Of random-0, -1, -7 and -42: slots, median, queue, items; and the best seconds for 100 items.
 DRAWN = [(12, 3.62706, 64, 150), (6, 1.574624, 2, 150), (12, 1.635005, 32, 292), (16, 0.19548, 0, 1500)]
 BEST = [97.021595, 50.987121, 14.482808, 5.55142]
-
-
-def model_of(scenario: Scenario, seed: int = 0) -> ServerModel:
-    return ServerModel(scenario, Random(seed))
 
 
 def accepted(model: ServerModel, start: float, end: float, every: float = 0.02) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from server_models import drain, model_of
 
 from llm_guard.testing.server import SCENARIOS, Finished, Reason, Scenario, ServerModel, random_scenario
 from llm_guard.testing.server.settings import BucketLimit, Load, Scaling, Slow, Spell, WarmUp, WindowLimit
@@ -17,20 +17,9 @@ from llm_guard.testing.server.settings import BucketLimit, Load, Scaling, Slow, 
 STEADY = Scenario("steady", slots=2, median=1.0, sigma=0.0, queue=2)
 
 
-def model_of(scenario: Scenario, seed: int = 0) -> ServerModel:
-    return ServerModel(scenario, Random(seed))
-
-
 def reasons(model: ServerModel, now: float, calls: Iterable[int]) -> list[Reason | None]:
     refusals = [model.arrive(now, call) for call in calls]
     return [refusal and refusal.reason for refusal in refusals]
-
-
-def drain(model: ServerModel) -> list[Finished]:
-    ends = []
-    while (at := model.next_event()) is not None:
-        ends += model.advance(at)
-    return ends
 
 
 def test_calls_wait_for_slots_first_in_first_out() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from at_once import in_threads
 
 from llm_guard.clock import Waiter
 from llm_guard.clock.virtual import VirtualClock
@@ -26,24 +26,6 @@ from llm_guard.testing.virtual_server import (
 )
 
 STEADY = Scenario("steady", slots=2, median=1.0, sigma=0.0)
-
-
-def in_threads(clock: VirtualClock, count: int, work: Callable[[int], object]) -> None:
-    """Runs `work(0)` to `work(count - 1)` at once, until all are done."""
-    done = clock.waiter()
-    left = [count]
-
-    def run(index: int) -> None:
-        try:
-            work(index)
-        finally:
-            left[0] -= 1
-            if not left[0]:
-                done.set()
-
-    for index in range(count):
-        clock.spawn(lambda index=index: run(index), f"caller {index}")  # type: ignore[misc]
-    done.wait()
 
 
 def batch(scenario: Scenario, seed: int, threads: int = 64) -> tuple[float, Snapshot, list[str]]:

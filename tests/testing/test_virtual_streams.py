@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from at_once import in_threads
 
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.testing.server import SCENARIOS, Scenario
@@ -24,20 +25,8 @@ STEADY = Scenario("steady", slots=1, median=1.0, sigma=0.0)
 PROMPT = "one two three"  # answered in four tokens
 
 
-def in_threads(clock: VirtualClock, works: list[Callable[[], object]]) -> None:
-    """Runs all at once, until all are done."""
-    ended = [clock.waiter() for _ in works]
-
-    def run(work: Callable[[], object], end: int) -> None:
-        try:
-            work()
-        finally:
-            ended[end].set()
-
-    for index, work in enumerate(works):
-        clock.spawn(lambda work=work, index=index: run(work, index), f"caller {index}")  # type: ignore[misc]
-    for each in ended:
-        assert each.wait(3600.0)
+def all_at_once(clock: VirtualClock, works: list[Callable[[], object]]) -> None:
+    in_threads(clock, len(works), lambda index: works[index]())
 
 
 def timed(clock: VirtualClock, server: VirtualServer, prompt: str, **options: int) -> list[tuple[float, str]]:
@@ -64,7 +53,7 @@ def test_who_is_queued_gets_the_first_token_when_it_is_at_last_worked_on() -> No
     with VirtualClock() as clock:
         server = VirtualServer(STEADY)
         found: dict[str, list[tuple[float, str]]] = {}
-        in_threads(clock, [lambda name=name: found.update({name: timed(clock, server, name)})  # type: ignore[misc]
+        all_at_once(clock, [lambda name=name: found.update({name: timed(clock, server, name)})  # type: ignore[misc]
                            for name in "abc"])
     assert [found[name][0][0] for name in "abc"] == [0.25, 1.251, 2.252]
     assert [found[name][-1] for name in "abc"] == [(1.0, " a"), (2.001, " b"), (3.002, " c")]
@@ -79,7 +68,7 @@ def test_streams_and_calls_share_one_server_and_take_as_long() -> None:
             works: list[Callable[[], object]] = [
                 (lambda item=item: server.call(item)) if whole or item % 2 else  # type: ignore[misc]
                 (lambda item=item: list(server.stream(item))) for item in range(200)]
-            in_threads(clock, works)
+            all_at_once(clock, works)
             took.append(clock.now() - start)
         assert server.stats().successes == 400
         assert took[1] == pytest.approx(took[0], rel=0.15)  # other draws of the same chance
@@ -100,7 +89,7 @@ def test_while_a_stream_delivers_another_caller_keeps_the_time() -> None:
             server.call("x")
             ends["call"] = clock.now()
 
-        in_threads(clock, [streams, calls])
+        all_at_once(clock, [streams, calls])
     assert ends["stream"] == pytest.approx(15.0)
     assert ends["call"] == pytest.approx(6.06, abs=0.01)
 
@@ -161,7 +150,7 @@ def test_a_stream_that_is_closed_frees_its_slot_at_once(tokens: int) -> None:
             for token in server.stream("x"):
                 ends[token] = clock.now()
 
-        in_threads(clock, [quits, waits])
+        all_at_once(clock, [quits, waits])
         stats = server.stats()
         assert (stats.in_flight, stats.abandoned, stats.successes) == (0, 1, 1)
     assert ends["quits"] == {1: 0.25, 3: 0.75}[tokens]
@@ -195,7 +184,7 @@ def test_the_call_of_a_caller_that_is_gone_is_dropped_queued_or_not() -> None:
             clock.sleep(0.1)
             server.call("x")
 
-        in_threads(clock, [lambda: leaves("worked on", False), lambda: leaves("queued", False),
+        all_at_once(clock, [lambda: leaves("worked on", False), lambda: leaves("queued", False),
                            lambda: leaves("stream", True), stays])
         stats = server.stats()
         assert (stats.in_flight, stats.abandoned, stats.successes) == (0, 3, 1)

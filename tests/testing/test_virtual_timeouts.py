@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
 import pytest
+from at_once import in_threads
 
-from llm_guard.clock import Clock, SystemClock
+from llm_guard.clock import SystemClock
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.errors import ConfigError
 from llm_guard.testing.server import REFUSAL_SECONDS, SCENARIOS, Scenario
 from llm_guard.testing.virtual_server import ServerRefused, ServerTimeout, VirtualServer, outcome_of
 
 STEADY = Scenario("steady", slots=2, median=1.0, sigma=0.0)
-
-
-def in_threads(clock: Clock, count: int, work: Callable[[int], object]) -> None:
-    """Runs `work(0)` to `work(count - 1)` at once, until all are done."""
-    ended = [clock.waiter() for _ in range(count)]
-
-    def run(index: int) -> None:
-        try:
-            work(index)
-        finally:
-            ended[index].set()
-
-    for index in range(count):
-        clock.spawn(lambda index=index: run(index), f"caller {index}")  # type: ignore[misc]
-    for each in ended:
-        assert each.wait(3600.0)
 
 
 def test_a_caller_leaves_on_time_and_its_call_is_worked_on_all_the_same() -> None:

@@ -20,7 +20,7 @@ from llm_guard.clock.virtual import VirtualClock
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.web.status import Site
 from llm_guard.web.status.files import STATIC
-from llm_guard.web.status.picture import MOST
+from llm_guard.web.status.snapshot import MOST
 
 
 @pytest.fixture

@@ -37,9 +37,6 @@ def item_digest(item: object) -> bytes | None:
         return None
 
 
-
-
-
 def _other(value: object) -> Any:
     """What JSON does not know, as what it does."""
     if isinstance(value, bytes | bytearray):

@@ -72,7 +72,7 @@ class Journal:
                 self._claim(writes, facts)
                 connections.append(reads := readable(self.path))
                 bare: Any = function
-                classify = bare.stack.classify if isinstance(bare, Guarded) else None
+                classify = bare.stack.reads_with if isinstance(bare, Guarded) else None
                 table = Table(self.path, writes, lock.connection, keyed=key is not None)
                 return Recording(self.path, table, reads, codec=self._codec, key=key, batch=self.batch,
                                  classify=classify)

@@ -9,7 +9,7 @@ MOST = 100_000
 
 
 class Occurrences:
-    """For one thread."""
+    """For one thread, until its `connection` is closed."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
@@ -40,6 +40,3 @@ class Occurrences:
         self.connection.executemany("INSERT OR REPLACE INTO seen VALUES(?, ?)", sorted(self._counts.items()))
         self._counts = {}
         self._spilled = True
-
-    def close(self) -> None:
-        self.connection.close()

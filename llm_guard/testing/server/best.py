@@ -12,7 +12,6 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from llm_guard.errors import ConfigError
 from llm_guard.testing.server.model import REFUSAL_SECONDS, ServerModel
@@ -38,18 +37,16 @@ def best_answers(scenario: Scenario, seed: int, arrivals: Sequence[float], deadl
     return sender.send([(at, at + deadline) for at in arrivals])[0]
 
 
-@dataclass(slots=True)
-class _Flight:
-    request: tuple[float, float]  # arrives at, is of use until
-    given_up_at: float
+#: When a request arrives, and until when its answer is of use.
+_Request = tuple[float, float]
 
 
 class _Sender:
     def __init__(self, model: ServerModel, threads: int | None) -> None:
         self._model = model
         self._threads = math.inf if threads is None else threads
-        self._todo: deque[tuple[float, float]] = deque()
-        self._flying: dict[int, _Flight] = {}
+        self._todo: deque[_Request] = deque()
+        self._flying: dict[int, _Request] = {}
         self._given_up: list[tuple[float, int]] = []  # a heap: when the client's patience ends, call
         self._needs = min(8.0, 2.5 * model.scenario.mean_service)  # with less time left a call is not worth making
         self._sent = 0
@@ -57,7 +54,7 @@ class _Sender:
         self._sent_in_vain = 0  # since the last answer
         self._waits_since = 0.0  # the last answer, or the first request after a time without any
 
-    def send(self, requests: Sequence[tuple[float, float]]) -> tuple[int, float]:
+    def send(self, requests: Sequence[_Request]) -> tuple[int, float]:
         """Sends all; how many were answered in time, and when it was over."""
         coming = deque(requests)
         now = 0.0
@@ -79,16 +76,16 @@ class _Sender:
 
     def _end(self, now: float) -> None:
         for call, ok, at, _ in self._model.advance(now):
-            flight = self._flying.pop(call, None)
-            if flight is not None and ok:
-                self._answered += at <= flight.request[1]
+            request = self._flying.pop(call, None)
+            if request is not None and ok:
+                self._answered += at <= request[1]
                 self._sent_in_vain, self._waits_since = 0, now
-            elif flight is not None:
-                self._todo.appendleft(flight.request)
+            elif request is not None:
+                self._todo.appendleft(request)
         while self._given_up and self._given_up[0][0] <= now:
-            flight = self._flying.pop(heapq.heappop(self._given_up)[1], None)
-            if flight is not None:
-                self._todo.appendleft(flight.request)
+            request = self._flying.pop(heapq.heappop(self._given_up)[1], None)
+            if request is not None:
+                self._todo.appendleft(request)
 
     def _start(self, now: float) -> None:
         if self._model.is_used_up():
@@ -104,7 +101,7 @@ class _Sender:
             patience = now + self._model.scenario.timeout
             if self._model.arrive(now, self._sent) is not None:
                 patience = now + REFUSAL_SECONDS
-            self._flying[self._sent] = _Flight(self._todo.popleft(), patience)
+            self._flying[self._sent] = self._todo.popleft()
             heapq.heappush(self._given_up, (patience, self._sent))
 
     def _next(self, now: float, arrival: float) -> float:

@@ -70,9 +70,9 @@ SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
     _named(_C, "C-left", limit=WindowLimit(600, remaining=True)),
     # Serves 200 calls, and then this account no more.
     _named(_E, "Q", quota=Quota(200)),
-    # Some calls take 4 or 12 times as long as others.
     # Refuses whoever finds no free slot.
     _named(_E, "E-noqueue", queue=0),
+    # Some calls take 4 or 12 times as long as others.
     _named(_E, "M", queue=32, lengths=((0.3, 4.0), (0.2, 12.0)), timeout=30.0),
     # The same, and tells with each answer how many tokens it has.
     _named(_E, "M-told", queue=32, lengths=((0.3, 4.0), (0.2, 12.0)), timeout=30.0, usual_tokens=100),

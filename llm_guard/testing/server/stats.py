@@ -46,6 +46,25 @@ class Timeline:
         self.samples = [(one[0], max(one[1], two[1]), one[2] + two[2], one[3] + two[3]) for one, two in pairs]
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the server saw so far. `seconds` since its first call; a refusal counts under its reason.
+
+    `timeline` has a sample for each bucket: (its start in seconds, most in flight, answered, refused). `abandoned`
+    counts the calls that were dropped since their callers had gone.
+    """
+
+    calls: int
+    in_flight: int
+    peak_in_flight: int
+    successes: int
+    failures: int
+    refusals: dict[str, int]
+    seconds: float
+    timeline: tuple[tuple[float, int, int, int], ...]
+    abandoned: int = 0
+
+
 @dataclass(slots=True)
 class Stats:
     """`in_flight` counts the calls inside: held, queued and being worked on; `abandoned` those that were dropped."""
@@ -82,3 +101,11 @@ class Stats:
         self.in_flight -= 1
         self.abandoned += 1
         self.timeline.record(now, self.in_flight)
+
+    def snapshot(self, now: float, speed: float) -> Snapshot:
+        """All of it at the instant `now`, its times as they are on a server that is `speed` times as fast."""
+        timeline = tuple((start / speed, most, answered, refused)
+                         for start, most, answered, refused in self.timeline.samples)
+        return Snapshot(self.calls, self.in_flight, self.peak_in_flight, self.successes, self.failures,
+                        {reason.value: count for reason, count in self.refusals.items()}, now / speed, timeline,
+                        self.abandoned)

@@ -14,8 +14,8 @@ from llm_guard.policies.timeout import timeout
 from llm_guard.runtime.guarded import Guarded
 from llm_guard.runtime.policy import Policy
 from llm_guard.runtime.stack import Stack, stack
+from llm_guard.testing.ends import outcome_of
 from llm_guard.testing.server import Scenario
-from llm_guard.testing.virtual_server import outcome_of
 
 
 class ServerCall(Protocol):

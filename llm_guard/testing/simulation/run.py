@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llm_guard.testing.server import Scenario
+from llm_guard.testing.server.stats import Snapshot
 from llm_guard.testing.simulation.story import Line
-from llm_guard.testing.virtual_server import Snapshot
 
 
 class NoAnswer(Exception):

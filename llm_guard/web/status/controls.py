@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from llm_guard.runtime.registry import registry
-from llm_guard.web.status.picture import paces_of
+from llm_guard.web.status.snapshot import paces_of
 
 #: The longest pause, in seconds: a week.
 LONGEST_PAUSE = 7 * 86400.0

@@ -15,7 +15,7 @@ from llm_guard.web.status.collector import Collector
 from llm_guard.web.status.controls import Refused, act
 from llm_guard.web.status.curves import BINS, WIDTH
 from llm_guard.web.status.message import LONGEST, Request, Response
-from llm_guard.web.status.picture import picture
+from llm_guard.web.status.snapshot import snapshot
 
 _HTML, _JSON, _TEXT = "text/html; charset=utf-8", "application/json", "text/plain; charset=utf-8"
 _NO_STORE = ("Cache-Control", "no-store")
@@ -94,7 +94,7 @@ class Site:
             case "/status.json":
                 same = request.number("process") == os.getpid()  # else the visitor has nothing yet of this one
                 since = request.number("since") if same else None
-                return _json(200, picture(self._collector, since) | {"actions": self._actions})
+                return _json(200, snapshot(self._collector, since) | {"actions": self._actions})
             case "/metrics":
                 return self._exposition(request)
             case "/sign-out":

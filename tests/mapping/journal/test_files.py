@@ -26,11 +26,6 @@ def run(path: Path, count: int = 3, **options: Any) -> list[int]:
     return list(map_with_backpressure(ask, range(count), workers=2, journal=Journal(path, **options)))
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.db"
-
-
 def altered(statement: str) -> Callable[[Path], None]:
     """Makes a journal and runs `statement` in it."""
     def make(path: Path) -> None:

@@ -108,5 +108,5 @@ def test_occurrences_are_counted_in_memory_and_on_the_disk(keys: list[int], most
         found = [counted.next(bytes([key]) * 16) for key in keys]
     finally:
         occurrences.MOST = before
-        counted.close()
+        counted.connection.close()
     assert found == [keys[:place].count(key) for place, key in enumerate(keys)]

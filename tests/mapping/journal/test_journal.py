@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 
-from llm_guard import ConfigError, Journal, JournalError, Kind, Result, Saturated, clock, map_with_backpressure, retry
+from llm_guard import (
+    ConfigError,
+    Journal,
+    JournalError,
+    Kind,
+    Result,
+    Saturated,
+    clock,
+    map_with_backpressure,
+    retry,
+    stack,
+)
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.llm.text import Text
 from llm_guard.mapping.journal import lookup
@@ -36,11 +47,6 @@ def _clock() -> Iterator[None]:
     called.clear()
     with VirtualClock():
         yield
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.db"
 
 
 def run(items: Any, path: Any, function: Callable[[Any], Any] = ask, **options: Any) -> list[Any]:
@@ -144,15 +150,14 @@ def test_an_error_that_is_raised_is_recorded_first(path: Path) -> None:
     assert facts(path)[5] == (5, None, None, "failure")
 
 
-def test_the_users_reading_of_errors_counts_and_attempts_are_kept(path: Path) -> None:
-    @retry(attempts=3)
+@pytest.mark.parametrize("guard", [stack(retry(attempts=3), classify=lambda end: Kind.TIMEOUT),
+                                   retry(attempts=3, classify=lambda end: Kind.TIMEOUT)],
+                         ids=["of the stack", "of a policy"])
+def test_the_users_reading_of_errors_counts_and_attempts_are_kept(path: Path, guard: Any) -> None:
     def fails(item: int) -> int:
         raise ValueError
 
-    from llm_guard import stack
-
-    guarded = stack(retry(attempts=3), classify=lambda end: Kind.TIMEOUT)(fails.__wrapped__)
-    run([1], path, guarded, on_error="return")
+    run([1], path, guard(fails), on_error="return")
     with Journal.read(path) as records:
         record, = records
     assert (record.kind, record.attempts, record.error) == ("timeout", 3, "ValueError")

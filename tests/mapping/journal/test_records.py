@@ -25,11 +25,6 @@ def _clock() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.db"
-
-
 def run(items: Any, path: Path, **options: Any) -> None:
     for _ in map_with_backpressure(ask, items, workers=3, journal=path, on_error="return", **options):
         pass

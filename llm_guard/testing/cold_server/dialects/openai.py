@@ -21,7 +21,7 @@ from llm_guard.testing.cold_server.dialects.base import (
 from llm_guard.testing.server import Reason
 from llm_guard.testing.tokens import tokens_of
 
-_NO_MODEL = "you must provide a model parameter"
+NO_MODEL = "you must provide a model parameter"
 
 
 class Chat:
@@ -30,8 +30,8 @@ class Chat:
     stream_type = SSE
 
     def read(self, body: object) -> Question:
-        given = members(body, _NO_MODEL)
-        model = named_model(given, _NO_MODEL)
+        given = members(body, NO_MODEL)
+        model = named_model(given, NO_MODEL)
         prompt, asked = conversation(given.get("messages"))
         return Question(prompt, asked, model, bool(given.get("stream")),
                         bound(given, "max_completion_tokens", "max_tokens"), _tells_usage(given))
@@ -76,8 +76,8 @@ class Completions:
     stream_type = SSE
 
     def read(self, body: object) -> Question:
-        given = members(body, _NO_MODEL)
-        model, prompt = named_model(given, _NO_MODEL), given.get("prompt")
+        given = members(body, NO_MODEL)
+        model, prompt = named_model(given, NO_MODEL), given.get("prompt")
         if isinstance(prompt, list) and len(prompt) == 1:
             prompt = prompt[0]
         if not isinstance(prompt, str):
@@ -164,5 +164,3 @@ def _go_duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m{printed}"
     return f"{minutes}m{printed}" if minutes else printed
-
-

@@ -15,9 +15,9 @@ from llm_guard.testing.cold_server.dialects.base import (
     named_model,
     sse,
 )
+from llm_guard.testing.cold_server.dialects.openai import NO_MODEL
 from llm_guard.testing.tokens import tokens_of
 
-_NO_MODEL = "you must provide a model parameter"
 _KINDS = ("input_text", "output_text", "text")
 
 
@@ -27,8 +27,8 @@ class Responses:
     stream_type = SSE
 
     def read(self, body: object) -> Question:
-        given = members(body, _NO_MODEL)
-        model = named_model(given, _NO_MODEL)
+        given = members(body, NO_MODEL)
+        model = named_model(given, NO_MODEL)
         asked = given.get("input")
         prompt, tokens = conversation([{"content": asked}] if isinstance(asked, str) else asked, _KINDS)
         if isinstance(rules := given.get("instructions"), str):

@@ -15,7 +15,8 @@ function element(name, text = "", kind = "", ...children) {
   return made;
 }
 
-function put(target, text) {
+// Leaves alone what stands there already: a screen reader would say it again.
+export function put(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 

@@ -1,6 +1,6 @@
 // The page: asks every two seconds while it is seen, and keeps a card for each function.
 
-import {Card} from "./card.js";
+import {Card, put} from "./card.js";
 import {Processes, SignedOut} from "./processes.js";
 
 const EVERY = 2000;
@@ -11,10 +11,6 @@ const [live, note, news, room, chooser, choice, whose, signOut] =
 let timer = 0;
 let over = false;
 let cardsOf = null; // the process
-
-function put(target, text) {
-  if (target.textContent !== text) target.textContent = text;
-}
 
 function say(state, text) {
   live.dataset.live = state;

@@ -20,7 +20,7 @@ from llm_guard.web.status.collector import Collector
 MOST = 200
 
 
-def picture(collector: Collector, since: int | None = None) -> dict[str, Any]:
+def snapshot(collector: Collector, since: int | None = None) -> dict[str, Any]:
     """What `status.json` has; the curves from the bin `since` on. Times in seconds, `now` since the epoch."""
     collector.look()
     now = clock.current().now()
