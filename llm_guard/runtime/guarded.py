@@ -40,9 +40,10 @@ class Guarded(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], stack: Stack, readers: Readers | None = None, *,
                  streams: bool = False) -> None:
-        functools.update_wrapper(self, function, updated=())
         if attributes := getattr(function, "__dict__", None):  # to look at one's own, even to put nothing in, makes it
             self.__dict__.update(attributes)
+            self.__dict__.pop("_listeners", None)  # where it wraps a guarded one, whose they are
+        functools.update_wrapper(self, function, updated=())
         self.stack = stack
         self.streams = streams
         self.readers = readers_for(function, stack.asks, readers or {})

@@ -16,7 +16,7 @@ from scripted import Server, Task, read
 
 from llm_guard import ConfigError, bounded, breaker, fallback, ramp_up, retry, stack, timeout
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.events import CallEnded
+from llm_guard.events import CallEnded, Event
 from llm_guard.outcome import Kind
 from llm_guard.policies.retry import RetryStatistics
 from llm_guard.runtime.guarded import guarded_functions
@@ -89,6 +89,21 @@ def test_it_looks_like_the_bare_one() -> None:
     assert str(inspect.signature(ask)) == "(prompt: 'str', *, loud: 'bool' = False) -> 'str'"
     assert inspect.unwrap(ask) is ask.__wrapped__
     assert inspect.isfunction(ask.__wrapped__)
+
+
+def test_a_decorator_between_two_guards_is_kept_and_whoever_listens_beneath_it_is_told_of_no_more() -> None:
+    told: list[Event] = []
+    inner = retry(lambda: "answer")
+    inner.on_event(told.append)
+
+    @functools.wraps(inner)
+    def between() -> str:
+        return "between"
+
+    outer = bounded(2)(between)
+    assert outer.__wrapped__ is between
+    assert outer() == "between"
+    assert told == []
     bare = functools.wraps(ask)(lambda: None)
     assert bare.__name__ == "ask"
 
