@@ -171,11 +171,12 @@ def by_login() -> Visitor:
 @pytest.mark.parametrize(("headers", "passes"), [
     ({}, True), ({"x_form_key": None}, False), ({"x_form_key": "0" * 64}, False), ({"x_form_key": "\u00e4"}, False),
     ({"origin": "https://evil.example"}, False), ({"origin": None}, False), ({"origin": "null"}, False),
+    ({"origin": "https://["}, False), ({"origin": "https://\u2100"}, False),
     ({"origin": f"https://{HOST}.evil.example"}, False), ({"origin": f"http://{HOST.upper()}"}, True),
     ({"sec_fetch_site": "cross-site"}, False), ({"sec_fetch_site": "same-site"}, False),
     ({"sec_fetch_site": "none"}, False), ({"sec_fetch_site": "same-origin", "origin": None}, True)],
-    ids=["own", "no key", "wrong key", "odd key", "elsewhere", "no origin", "null", "look-alike", "case", "cross-site",
-         "same-site", "by hand", "same-origin"])
+    ids=["own", "no key", "wrong key", "odd key", "elsewhere", "no origin", "null", "no address",
+         "a sign that hosts have not", "look-alike", "case", "cross-site", "same-site", "by hand", "same-origin"])
 def test_a_button_is_pressed_by_the_page_alone(come_in: Callable[[], Visitor], headers: dict[str, str | None],
                                                passes: bool, hidden: Guarded[[], str]) -> None:
     visitor = come_in()

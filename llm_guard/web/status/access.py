@@ -108,8 +108,11 @@ def same_origin(request: Request) -> bool:
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
-    origin = urlsplit(request.headers.get("origin", ""))
-    return bool(origin.netloc) and origin.netloc.lower() == request.host.lower()
+    try:
+        origin = urlsplit(request.headers.get("origin", "")).netloc
+    except ValueError:  # no browser's
+        return False
+    return bool(origin) and origin.lower() == request.host.lower()
 
 
 def _as_sent(header: str) -> str:
