@@ -23,7 +23,7 @@ from llm_guard.runtime.options import NONE, Options
 from llm_guard.runtime.plan import Plan
 from llm_guard.runtime.telling import Telling, tell_news
 from llm_guard.state.gate import Ending, Request
-from llm_guard.state.tries import Rule, Tries
+from llm_guard.state.tries import Tries
 
 #: Of an attempt, or a call, that was interrupted.
 NO_VERDICT = Ending(IGNORED, 0.0)
@@ -51,7 +51,7 @@ class Run:
         self._cut_off = None if above is None else above.cut_off
         self._bound_in_time(FOREVER if above is None else above.deadline, options, came)
         self._max_wait = plan.max_wait if options.max_wait is None else options.max_wait
-        self._rule = self._rule_under(options)
+        self._rule = options.rule(plan)
         self._tries: Tries | None = None  # from the first attempt on
         self._patience = None if self._rule is None else self._rule.max_refusal_wait  # at first
         self._attempts = 0  # that started
@@ -70,32 +70,10 @@ class Run:
             self._attempt_limit, self._timeout, self._deadline = FOREVER, None, deadline
             return
         now = self._time.now() if came is None else came
-        by_call, by_attempt, cooperative = self._bounds(options)
+        by_call, by_attempt, cooperative = options.bounds(self._plan)
         self._attempt_limit = min(by_attempt, default=FOREVER)
         self._timeout = min([*by_call, *by_attempt], default=None)
         self._deadline = min(deadline, now + min([*by_call, *cooperative], default=FOREVER))
-
-    def _bounds(self, options: Options) -> tuple[list[float], list[float], list[float]]:
-        """The seconds that timeouts give the whole call, those that they give each attempt, and those that deadlines
-        give the call."""
-        by_call = [timed.bounds.total for timed in self._plan.call_timeouts]
-        by_attempt = [timed.bounds.total for timed in self._plan.attempt_timeouts]
-        if options.timeout is not None:
-            (by_attempt if by_attempt and not by_call else by_call)[:1] = [options.timeout]
-        cooperative = [bound() for bound in self._plan.call_deadlines]
-        if options.deadline is not None:
-            cooperative.append(options.deadline)
-        return by_call, by_attempt, cooperative
-
-    def _rule_under(self, options: Options) -> Rule | None:
-        rule = self._plan.rule
-        if rule is None:
-            return None
-        if options.attempts is not None:
-            rule = rule._replace(attempts=options.attempts)
-        if options.max_refusal_wait is not None:
-            rule = rule._replace(max_refusal_wait=options.max_refusal_wait)
-        return rule
 
     def _begin_tries(self) -> None:
         if self._rule is not None:

@@ -33,7 +33,7 @@ class StreamRun(Run):
         now = self._began = self._time.now()
         self._permits: Permits | None = None
         self._goes_on = False  # the call, as a stream: somebody is to be told of its end
-        by_call, by_attempt, cooperative = self._bounds(options)
+        by_call, by_attempt, cooperative = options.bounds(self._plan)
         self._by_call = _tightest(by_call, self._plan.call_timeouts)
         self._by_attempt = _tightest(by_attempt, self._plan.attempt_timeouts)
         self._fixed = min(deadline, now + min(cooperative, default=FOREVER))
