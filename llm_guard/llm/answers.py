@@ -11,7 +11,7 @@ from llm_guard.checks import whole
 from llm_guard.errors import GuardError
 from llm_guard.llm.bodies import MAX_BYTES, ReadBody, Unread, read
 from llm_guard.llm.errors import AnswerError, code_in, error_in
-from llm_guard.llm.limits import left_in
+from llm_guard.llm.limits import both_in
 from llm_guard.llm.shapes import EACH, Path, at, may_have, member, shape, text_at, unwrapped
 from llm_guard.llm.signals import outcome_of, outcome_of_body
 from llm_guard.outcome import Kind, Outcome
@@ -155,7 +155,7 @@ def answer_in(reply: ReadBody) -> str | AnswerError:
     word, ending = _ending_of(first, text)
     if ending is not None:
         return AnswerError(shape(body), ending.what, status=status, code=word,
-                           outcome=Outcome(ending.kind, None, True, *left_in(reply.headers)))
+                           outcome=Outcome(ending.kind, None, True, *both_in(reply.headers)))
     if text is None:
         return AnswerError(shape(body), status=status, code=code_in(first),
                            outcome=outcome_of_body(first, status or 200, reply.headers))

@@ -45,17 +45,13 @@ Both = tuple[float | None, float | None, float | None, float | None]
 UNTOLD: Final[Both] = (None, None, None, None)
 
 
-def left_in(headers: Mapping[str, str], of: str = REQUESTS) -> Left:
-    """What the headers of an answer, their names in lower case, say of the limit on requests, or on tokens.
+def both_in(headers: Mapping[str, str]) -> Both:
+    """What is left of the requests, their reset, what is left of the tokens, their reset: as the headers of an answer,
+    their names in lower case, say.
 
     Of several limits the one that binds soonest, which is the one that leaves the fewest a second until its reset; one
     without a readable reset counts only where no other is told.
     """
-    return _soonest(_limits_in(headers), of)
-
-
-def both_in(headers: Mapping[str, str]) -> Both:
-    """What is left of the requests, their reset, what is left of the tokens, their reset."""
     limits = _limits_in(headers)
     return (*_soonest(limits, REQUESTS), *_soonest(limits, TOKENS)) if limits else UNTOLD
 

@@ -170,6 +170,9 @@ def test_the_headers_of_the_response_are_heard() -> None:
         Kind.LIMITED, 7.0, True, 3.0, 60.0)
     calls = chat({"content": None}, "tool_calls")
     assert outcome_of(error_of(response(calls, **limits))) == Outcome(Kind.INVALID, None, True, 3.0, 60.0)
+    tokens = {"x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "5s"}
+    assert outcome_of(error_of(response(calls, **limits, **tokens))) == Outcome(
+        Kind.INVALID, None, True, 3.0, 60.0, 900.0, 5.0)
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), [

@@ -17,7 +17,7 @@ import requests
 
 from llm_guard.errors import ConfigError
 from llm_guard.llm import outcome_of
-from llm_guard.llm.limits import left_in
+from llm_guard.llm.limits import both_in
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.cold_server.dialects import OpenAI
@@ -239,7 +239,7 @@ def test_what_it_says_is_read_as_what_it_means() -> None:
 ])
 def test_durations_are_printed_as_go_does_and_read_back(seconds: float, printed: str) -> None:
     assert OpenAI().left(5, seconds) == {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": printed}
-    assert left_in(OpenAI().left(5, seconds)) == (5, pytest.approx(seconds, abs=0.001))
+    assert both_in(OpenAI().left(5, seconds))[:2] == (5, pytest.approx(seconds, abs=0.001))
 
 
 def test_a_full_queue_is_told_apart() -> None:
