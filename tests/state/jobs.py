@@ -24,6 +24,7 @@ def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
 
     for job in jobs:
         clock.spawn(partial(run, job), "job")
-    done.wait()
+    if jobs:
+        done.wait()
     if errors:
         raise errors[0]

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from jobs import all_of
 
 from llm_guard import clock as seam
 from llm_guard.call import FOREVER, CutOff
@@ -138,28 +139,6 @@ class Crowd:
 
     def error(self, name: str) -> object:
         return dict(self.ends)[name]
-
-
-def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
-    """Runs each job on a thread of its own and waits for all; raises what the first that failed raised."""
-    done, ended, errors = clock.waiter(), [], []
-
-    def run(job: Callable[[], object]) -> None:
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.append(1)
-            if len(ended) == len(jobs):
-                done.set()
-
-    for job in jobs:
-        clock.spawn(lambda job=job: run(job), "job")  # type: ignore[misc]
-    if jobs:
-        done.wait()
-    if errors:
-        raise errors[0]
 
 
 # Alone
