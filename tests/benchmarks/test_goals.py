@@ -75,6 +75,7 @@ def test_the_rows_of_several_clients_are_marked(monkeypatch: pytest.MonkeyPatch)
     assert "| 1.200 (1.200) |" in rows[1]
 
 
+@pytest.mark.figures
 def test_a_changed_limit_is_told_as_the_share_that_was_answered() -> None:
     [(up, down, refused)] = steps_followed(Job("C-steps", seeds=1))
     assert 0.5 < up <= 1.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import steered
 
 
+@pytest.mark.figures
 def test_the_mean_response_time_stays_at_its_target_where_it_does_not_by_itself() -> None:
     case = steered.Case("small", lambda seed: steered.Sharing(2.0, 4, seed), target=6.0, lasts=2400.0)
     free, told = steered.run(case, steers=False), steered.run(case)

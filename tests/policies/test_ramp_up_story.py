@@ -119,6 +119,7 @@ def test_an_outage_in_words(told: pytest.LogCaptureFixture) -> None:
     assert figures(told, 3)[0] == pytest.approx(20, abs=4)  # it was gone for 20 s
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("scenario", ["B", "C", "C-left", "C-win-nora", "G-told", "H"])
 def test_no_server_floods_the_log(scenario: str, told: pytest.LogCaptureFixture) -> None:
     run = simulate(scenario, recommended, items=2000)

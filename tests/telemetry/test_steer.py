@@ -99,6 +99,7 @@ def test_what_it_lowers_is_the_rate_of_the_calls() -> None:
         assert traffic.calls - before == pytest.approx(200, abs=3)
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("wrong", [
     NoMeasure("HTTP 503"), OSError("secret"), SystemExit("secret"), KeyboardInterrupt("secret"), None, float("nan"),
     0.0, -1.0, float("inf"), "2", True, (2.0, 0.0), (2.0, "now"), (None, 5)],

@@ -24,6 +24,7 @@ FOUND = {"A": 142, "A5": 126, "A90": 219, "B": 141, "B60": 185, "C": 300, "C-win
          "F": 262, "G": 325}
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", FOUND)
 def test_the_best_time_is_what_another_simulator_found(name: str) -> None:
     server = SCENARIOS[name]

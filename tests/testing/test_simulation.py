@@ -156,6 +156,7 @@ def test_answers_after_the_deadline_do_not_count_and_a_stack_is_told_of_it() -> 
     assert any(item.error is not None for item in run.items)
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize(("workload", "seconds"), [("ramp", 300.0), ("spike", 180.0)])
 def test_online_workloads_arrive_as_they_are_described(workload: str, seconds: float) -> None:
     run = simulate("E2", workload=workload, seed=3)
@@ -299,6 +300,7 @@ def test_a_deadlock_of_the_clients_is_told_also_while_the_paces_are_looked_at() 
         simulate("E", Strategy(lambda setting: Stuck((ramp_up(),), outcome_of)), items=2, sample_every=1000.0)
 
 
+@pytest.mark.figures
 def test_named_traffic_is_as_fast_as_the_server() -> None:
     usual, quick = (simulate("E", workload="spike", speed=speed) for speed in (1.0, 4.0))
     assert len(quick.items) == len(usual.items)

@@ -148,6 +148,7 @@ def test_the_story_of_the_first_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[5:] == [str(line) for line in simulate("A5", items=40).story]
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_a_picture(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("matplotlib")
@@ -184,6 +185,7 @@ def test_what_cannot_work_ends_with_status_2_and_one_line(options: list[str], sa
     assert printed.out == ""  # it was told before anything ran
 
 
+@pytest.mark.figures
 @pytest.mark.usefixtures("my_clients")
 @pytest.mark.filterwarnings("error")
 def test_a_picture_of_a_client_without_a_pace(tmp_path: Path) -> None:
