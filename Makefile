@@ -1,12 +1,13 @@
 # Everything runs in a virtual environment of its own, made where there is none.
 #   make demo    the main job on real HTTP, against a server that starts cold
-#   make test    style, types and tests (SELECT='not figures' leaves long runs out)
+#   make test    style, types and tests (SELECT='not figures' leaves long runs out, TESTS=tests/state takes these alone)
 #   make slow    the tests marked fuzz, with 10,000 examples each (EXAMPLES=2000 with fewer)
 #   make bench   what a guarded call costs, beside its peers: docs/speed.md (BENCH=--quick takes at most five minutes)
 #   make success whose calls succeed on servers that start cold, beside other strategies (half an hour)
 PYTHON ?= python3
 VENV ?= .venv
 SELECT ?=
+TESTS ?=
 EXAMPLES ?= 10000
 BENCH ?=
 RUN := env -u PYTHONPATH $(VENV)/bin/python
@@ -22,7 +23,7 @@ lint: $(VENV)/ready-lint
 	$(RUN) -m mypy
 
 unit: $(VENV)/ready-test
-	$(RUN) -m pytest -n 2 -m '$(SELECT)'
+	$(RUN) -m pytest -n 2 -m '$(SELECT)' $(TESTS)
 
 slow: $(VENV)/ready-test
 	EXAMPLES=$(EXAMPLES) $(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
