@@ -19,37 +19,46 @@ twice the rate may pass where two windows meet. throttled-py keeps an even pace 
 fastest of the four; the ratio to the fastest of the last two is beside."""
 #: Why a goal is not reached, where that is known; by part, or by part and figure.
 REASONS = {
-    "@breaker": "pybreaker counts failures in a row, under a lock that it holds while the function runs. Here a guarded "
-                "call by itself costs what all of pybreaker does; the rest is the door, passed twice, and a vote in a "
-                "window.",
-    "@bounded": "a BoundedSemaphore is a lock and a counter. Here a guarded call by itself costs what all of it does; "
-                "the rest is the door: a request, its lock passed twice, the list of who is inside, and an outcome.",
-    "@retry @ramp_up @bounded @breaker": "their sum, of which the law of `@ramp_up` is half: some thirty small steps of "
-                                         "arithmetic for each start and each end.",
-    "@timeout": "both are two switches of threads, which cost ten times what is done besides; `@timeout` also makes what "
-                "a call can be cut off by, and the call in progress.",
-    "@timeout, 32 threads": "as alone: switches of threads.",
-    "all five": "a hand-over to a worker, and the four others.",
-    "bucket": "between its grant and its going on a thread wakes the next in line, which sets an alarm of its own. "
-              "That each sets its alarm when it comes, for the turn that is foreseen then, was tried: as late, and on a "
-              "busy machine more waits than before.",
-    "LeakyBucket, 5,000 threads wait at 200/s": "each grant ends two waits: of who goes on, and of who is next and sets "
-                                                "its alarm; both come from far down the caches.",
-    "@ramp_up, 5,000 threads wait at 200/s": "the same, and the law of the pace.",
-    "@ramp_up": "ratelimit is a lock and a counter that starts anew each period. `@ramp_up` keeps an even pace and a "
-                "limit on what is in flight, and learns from how and how fast each call ended.",
-    "contended, 64 threads: fastest thread over slowest": "a thread that holds the interpreter may keep it for 5 ms; "
-                                                          "what threads get that share nothing is beside.",
-    "all five on a function: bytes of its state": "five policies keep a state each. Of 5.7 KB `@ramp_up` has 2.3 (1.3 "
-                                                  "of them its law), `@breaker` 1.0 with its window and its place in "
-                                                  "circuitbreaker's Monitor, `@retry` 0.6, `@bounded` and `@timeout` "
-                                                  "0.3 each; the function, its stack and its plan 0.8; and the weak "
-                                                  "references by which a fork finds them 0.4.",
-    "@ramp_up: bytes of its state": "1.3 KB are the law's: a hundred numbers and references, of 8 bytes each and a "
-                                    "number's own 24, in eleven objects (window, rate, bucket, latencies, gate, "
-                                    "allowance, story), each with a head of 32. 1.0 KB are the policy's, with its "
-                                    "pace, its gate at the door and the options to make it anew from; 0.7 KB what each "
-                                    "guarded function has. In one object it would still be above the goal.",
+    "@breaker":
+        "pybreaker counts failures in a row, under a lock that it holds while the function runs. Here a guarded "
+        "call by itself costs what all of pybreaker does; the rest is the door, passed twice, and a vote in a "
+        "window.",
+    "@bounded":
+        "a BoundedSemaphore is a lock and a counter. Here a guarded call by itself costs what all of it does; the "
+        "rest is the door: a request, its lock passed twice, the list of who is inside, and an outcome.",
+    "@retry @ramp_up @bounded @breaker":
+        "their sum, of which the law of `@ramp_up` is half: some thirty small steps of arithmetic for each start "
+        "and each end.",
+    "@timeout":
+        "both are two switches of threads, which cost ten times what is done besides; `@timeout` also makes what "
+        "a call can be cut off by, and the call in progress.",
+    "@timeout, 32 threads":
+        "as alone: switches of threads.",
+    "all five":
+        "a hand-over to a worker, and the four others.",
+    "bucket":
+        "between its grant and its going on a thread wakes the next in line, which sets an alarm of its own. That "
+        "each sets its alarm when it comes, for the turn that is foreseen then, was tried: as late, and on a busy "
+        "machine more waits than before.",
+    "LeakyBucket, 5,000 threads wait at 200/s":
+        "each grant ends two waits: of who goes on, and of who is next and sets its alarm; both come from far "
+        "down the caches.",
+    "@ramp_up, 5,000 threads wait at 200/s":
+        "the same, and the law of the pace.",
+    "@ramp_up":
+        "ratelimit is a lock and a counter that starts anew each period. `@ramp_up` keeps an even pace and a "
+        "limit on what is in flight, and learns from how and how fast each call ended.",
+    "contended, 64 threads: fastest thread over slowest":
+        "a thread that holds the interpreter may keep it for 5 ms; what threads get that share nothing is beside.",
+    "all five on a function: bytes of its state":
+        "five policies keep a state each. Of 5.7 KB `@ramp_up` has 2.3 (1.3 of them its law), `@breaker` 1.0 with "
+        "its window and its place in circuitbreaker's Monitor, `@retry` 0.6, `@bounded` and `@timeout` 0.3 each; "
+        "the function, its stack and its plan 0.8; and the weak references by which a fork finds them 0.4.",
+    "@ramp_up: bytes of its state":
+        "1.3 KB are the law's: a hundred numbers and references, of 8 bytes each and a number's own 24, in eleven "
+        "objects (window, rate, bucket, latencies, gate, allowance, story), each with a head of 32. 1.0 KB are "
+        "the policy's, with its pace, its gate at the door and the options to make it anew from; 0.7 KB what each "
+        "guarded function has. In one object it would still be above the goal.",
 }
 #: Between these two lines of the README stands the head of the table.
 BEGINS, ENDS = "<!-- of docs/speed.md -->", "<!-- to here -->"
