@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SELECT ?=
 TESTS ?=
+JOBS ?= 2
 EXAMPLES ?= 10000
 BENCH ?=
 RUN := env -u PYTHONPATH $(VENV)/bin/python
@@ -23,7 +24,7 @@ lint: $(VENV)/ready-lint
 	$(RUN) -m mypy
 
 unit: $(VENV)/ready-test
-	$(RUN) -m pytest -n 2 -m '$(SELECT)' $(TESTS)
+	$(RUN) -m pytest -n $(JOBS) -m '$(SELECT)' $(TESTS)
 
 slow: $(VENV)/ready-test
 	EXAMPLES=$(EXAMPLES) $(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=slow
