@@ -51,9 +51,14 @@ def curves(effort: Effort) -> list[Curve]:
 
 
 def rows(found: list[Curve]) -> list[Row]:
-    return [Row("how cost grows", f"{curve.name}: most, times that of the smallest", curve.grown, FLAT,
-                beside=_in_words(curve.costs) + (f"; of raw locks {_in_words(curve.machine)}" if curve.machine else ""))
-            for curve in found]
+    return [_row(curve) for curve in found]
+
+
+def _row(curve: Curve) -> Row:
+    figure, beside = f"{curve.name}: most, times that of the smallest", _in_words(curve.costs)
+    if curve.machine:
+        figure, beside = f"{figure}, over what raw locks grow", f"{beside}; of raw locks {_in_words(curve.machine)}"
+    return Row("how cost grows", figure, curve.grown, FLAT, beside=beside)
 
 
 def _in_words(costs: dict[int, float]) -> str:

@@ -21,11 +21,11 @@ fastest of the four; the ratio to the fastest of the last two is beside."""
 REASONS = {
     "@breaker":
         "pybreaker counts failures in a row, under a lock that it holds while the function runs. Here a guarded "
-        "call by itself costs what all of pybreaker does; the rest is the door, passed twice, and a vote in a "
-        "window.",
+        "call by itself costs nearly what all of pybreaker does; the rest is the door, passed twice, and a vote "
+        "in a window.",
     "@bounded":
-        "a BoundedSemaphore is a lock and a counter. Here a guarded call by itself costs what all of it does; the "
-        "rest is the door: a request, its lock passed twice, the list of who is inside, and an outcome.",
+        "a BoundedSemaphore is a lock and a counter. Here a guarded call by itself costs nearly what all of it "
+        "does; the rest is the door: a request, its lock passed twice, the list of who is inside, and an outcome.",
     "@retry @ramp_up @bounded @breaker":
         "their sum, of which the law of `@ramp_up` is half: some thirty small steps of arithmetic for each start "
         "and each end.",
@@ -117,15 +117,15 @@ first needed; and the same beside other peers.
 
 
 def put_into(readme: Path, rows: Sequence[Row]) -> None:
-    """Writes the ratios to the peers that have a goal in place of those that stand there."""
+    """Writes the ratios to the peers in place of those that stand there, first those that have a goal."""
     text = readme.read_text(encoding="utf-8")
     before, begins, rest = text.partition(f"{BEGINS}\n")
     _, ends, after = rest.partition(f"\n{ENDS}\n")
     if not begins or not ends:
         raise SystemExit(f"{readme} has no lines {BEGINS} and {ENDS}")
     lines = ["| | CPU of a call | goal |", "|---|---|---|"]
-    for row in rows:
-        if row.steady and row.goal is not None and row.figure.startswith("CPU, times"):
-            lines.append(f"| {row.part} | {shown(row.value)} of {row.figure.removeprefix('CPU, times ')} "
-                         f"| {row.goal:g}{'' if row.reached else ', not reached'} |")
+    for row in sorted(rows, key=lambda row: row.goal is None):
+        if row.steady and row.figure.startswith("CPU, times"):
+            goal = "" if row.goal is None else f"{row.goal:g}{'' if row.reached else ', not reached'}"
+            lines.append(f"| {row.part} | {shown(row.value)} of {row.figure.removeprefix('CPU, times ')} | {goal} |")
     readme.write_text(before + begins + "\n".join(lines) + ends + after, encoding="utf-8")
