@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,7 @@ from llm_guard.outcome import Kind, Outcome
 from llm_guard.runtime import reading
 
 if TYPE_CHECKING:
-    from llm_guard.llm.signals import outcome_of
-    from llm_guard.llm.usage import usage_of
+    from llm_guard.llm import outcome_of, usage_of
     from llm_guard.mapping.executor import BlockingExecutor
     from llm_guard.mapping.journal.journal import Journal
     from llm_guard.mapping.mapping import map_with_backpressure
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from llm_guard.policies.retry import retry
     from llm_guard.policies.timeout import timeout
     from llm_guard.runtime.marking import stream
-    from llm_guard.runtime.reading import Tokens
     from llm_guard.runtime.stack import Stack, stack
     from llm_guard.runtime.streams import Stream
     from llm_guard.runtime.switch import disable, disabled, enable
@@ -107,10 +104,10 @@ _LATE = {
     "Result": "mapping.result", "Stack": "runtime.stack", "StopAfter": "mapping.stopping", "Stream": "runtime.streams",
     "bounded": "policies.bounded", "breaker": "policies.breaker", "deadline": "policies.deadline",
     "disable": "runtime.switch", "disabled": "runtime.switch", "enable": "runtime.switch",
-    "fallback": "policies.fallback", "map_with_backpressure": "mapping.mapping", "outcome_of": "llm.signals",
+    "fallback": "policies.fallback", "map_with_backpressure": "mapping.mapping", "outcome_of": "llm",
     "ramp_up": "policies.ramp_up", "retry": "policies.retry", "stack": "runtime.stack",
     "stop_after": "mapping.stopping", "stream": "runtime.marking", "timeout": "policies.timeout",
-    "usage_of": "llm.usage",
+    "usage_of": "llm",
 }
 
 
@@ -125,26 +122,18 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE})
 
 
-def _outcome_of(end: object) -> Outcome | None:
-    """Reads the first end that is no plain value, and has the others read without this detour."""
-    return _read_shapes()[0](end)
+def _readers() -> reading.Readers:
+    from llm_guard import llm  # never a part of it first: two threads might then wait for each other's imports
 
-
-def _usage_of(end: object) -> Tokens | None:
-    return _read_shapes()[1](end)
-
-
-def _read_shapes() -> tuple[Callable[[object], Outcome | None], Callable[[object], Tokens | None]]:
-    read = __getattr__("outcome_of"), __getattr__("usage_of")
-    reading.know_shapes(*read)
-    return read
+    return llm.outcome_of, llm.usage_of
 
 
 def _text() -> tuple[str, Form]:
-    from llm_guard.llm.text import Text, text_as_json, text_from_json
+    from llm_guard import llm
+    from llm_guard.llm.text import text_as_json, text_from_json
 
-    return "text", Form(Text, text_as_json, text_from_json)
+    return "text", Form(llm.Text, text_as_json, text_from_json)
 
 
-reading.know_shapes(_outcome_of, _usage_of)
+reading.know_shapes(_readers)
 know_form(_text)

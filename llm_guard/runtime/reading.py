@@ -36,15 +36,38 @@ class Tokens(Protocol):
     def total(self) -> int | None: ...
 
 
-_shapes: Callable[[object], Outcome | None] = lambda end: None  # noqa: E731 - replaced by `know_shapes`
-_tokens: Callable[[object], Tokens | None] = lambda end: None  # noqa: E731 - as well
+Readers = tuple[Callable[[object], Outcome | None], Callable[[object], Tokens | None]]
+
+_load: Callable[[], Readers] | None = None
 
 
-def know_shapes(reader: Callable[[object], Outcome | None], tokens: Callable[[object], Tokens | None]) -> None:
-    """Installs what knows the shapes of responses and errors, and of the tokens in an answer. It stands on a higher
-    floor and is handed down here."""
-    global _shapes, _tokens
-    _shapes, _tokens = reader, tokens
+def know_shapes(load: Callable[[], Readers]) -> None:
+    """Installs what knows the shapes of responses and errors, and of the tokens in an answer: `load` imports it. It
+    stands on a higher floor and is handed down here."""
+    global _load
+    _load = load
+
+
+def bring_in() -> None:
+    """Imports that, if it is not there: with the first stack, so that no end of a call waits for it, or fails by it."""
+    global _load, _shapes, _tokens
+    if (load := _load) is not None:
+        _shapes, _tokens = load()
+        _load = None
+
+
+def _first_shapes(end: object) -> Outcome | None:
+    bring_in()
+    return None if _shapes is _first_shapes else _shapes(end)
+
+
+def _first_tokens(end: object) -> Tokens | None:
+    bring_in()
+    return None if _tokens is _first_tokens else _tokens(end)
+
+
+_shapes: Callable[[object], Outcome | None] = _first_shapes
+_tokens: Callable[[object], Tokens | None] = _first_tokens
 
 
 def of_value(value: object, classify: Classify | None, heard: object = None, *, count: bool = False) -> Outcome:

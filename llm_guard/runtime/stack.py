@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from llm_guard import call, clock
 from llm_guard.errors import ConfigError, Saturated
 from llm_guard.events import Listener, Listeners
-from llm_guard.runtime import express, options, switch
+from llm_guard.runtime import express, options, reading, switch
 from llm_guard.runtime.door import door
 from llm_guard.runtime.guarded import Guarded, check_function, streams_by_itself
 from llm_guard.runtime.keys import NO_READERS, Asks, Readers, keys_of, readers_for
@@ -41,6 +41,7 @@ class Stack:
         self.policies = tuple(dict.fromkeys(policies))
         self.classify = classify
         self._plan = Plan(self.policies, classify)
+        reading.bring_in()
 
     def __call__(self, function: Callable[P, R]) -> Guarded[P, R]:
         """`function` under this stack; one that is guarded already gets its own stack beneath this one."""

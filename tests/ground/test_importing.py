@@ -64,7 +64,7 @@ def test_a_late_name_is_what_type_checkers_take_it_for() -> None:
     assert ast.unparse(unseen.test) == "TYPE_CHECKING"
     told = {alias.name: (node.module or "").removeprefix("llm_guard.")
             for node in unseen.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert told == {**llm_guard._LATE, "Tokens": "runtime.reading"}
+    assert told == llm_guard._LATE
     assert set(llm_guard._LATE) < set(llm_guard.__all__)
 
 
@@ -82,7 +82,7 @@ def test_every_kind_of_event_is_there_and_is_listed() -> None:
 def test_threads_that_are_the_first_to_ask_get_the_same() -> None:
     code = """
 import json, random, sys, threading
-sys.setswitchinterval(1e-5)
+sys.setswitchinterval(1e-6)
 import llm_guard
 start, found = threading.Barrier(12), []
 def ask(seed):
@@ -95,4 +95,23 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 print(json.dumps([len(found), all(each == found[0] for each in found)]))
 """
-    assert printed(code) == [12, True]
+    for _ in range(5):
+        assert printed(code) == [12, True]
+
+
+@pytest.mark.real
+def test_an_end_that_is_no_plain_value_imports_nothing_in_the_call() -> None:
+    code = """
+import json, sys
+from llm_guard import retry
+before = set()
+@retry(attempts=1)
+def ask():
+    before.update(sys.modules)
+    raise ConnectionError
+try:
+    ask()
+except ConnectionError:
+    print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    assert printed(code) == []
