@@ -38,7 +38,7 @@ class Curve:
 
 
 def curves(effort: Effort) -> list[Curve]:
-    """Each size of one curve takes turns with its others."""
+    """Each size of one curve takes turns with its others, but of the last, where they follow one another."""
     calls = max(200, round(2000 * effort.scale))
     rounds = max(effort.rounds, 7)
     return [

@@ -11,7 +11,7 @@ from time import sleep
 from typing import Any
 
 import tenacity
-from overhead import bare, never_waits
+from overhead import never_waits
 
 from llm_guard import LeakyBucket, bounded, breaker, ramp_up, retry, stack, timeout
 from speed_rows.row import Effort, Row
@@ -50,22 +50,34 @@ def _tenacity() -> Decorator:
 
 
 def state_of(make: Callable[[], Decorator], functions: int, calls: int = CALLS) -> float:
-    """Bytes for each of so many functions, each with a decorator of its own, after so many calls of it."""
+    """Bytes for each of so many functions, each with a decorator of its own, after so many calls of it. The functions
+    themselves are there before."""
     def made() -> list[Any]:
-        guarded = [make()(bare) for _ in range(functions)]
+        guarded = [make()(function) for function in bares]
         for call in guarded:
             for _ in range(calls):
                 call("hello")
         return guarded
 
+    bares = _functions(functions)
     kept = made()  # brings in what all share
+    bares = _functions(functions)
     before = _traced_from()
     measured = made()
     gc.collect()
     weight = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    del kept, measured
+    del kept, measured, bares
     return weight / functions
+
+
+def _functions(number: int) -> list[Callable[[str], str]]:
+    def own() -> Callable[[str], str]:
+        def bare(prompt: str) -> str:
+            return prompt
+        return bare
+
+    return [own() for _ in range(number)]
 
 
 def _traced_from() -> int:

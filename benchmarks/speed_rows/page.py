@@ -30,10 +30,11 @@ REASONS = {
         "their sum, of which the law of `@ramp_up` is half: some thirty small steps of arithmetic for each start "
         "and each end.",
     "@timeout":
-        "both are two switches of threads, which cost ten times what is done besides; `@timeout` also makes what "
-        "a call can be cut off by, and the call in progress.",
+        "two switches of threads through raw locks take about half of it, and a pool takes as much. The rest: a "
+        "worker that may be left behind, context variables that go along and come back, and what the call can be "
+        "cut off by.",
     "@timeout, 32 threads":
-        "as alone: switches of threads.",
+        "as alone.",
     "all five":
         "a hand-over to a worker, and the four others.",
     "bucket":
@@ -59,6 +60,9 @@ REASONS = {
         "objects (window, rate, bucket, latencies, gate, allowance, story), each with a head of 32. 1.0 KB are "
         "the policy's, with its pace, its gate at the door and the options to make it anew from; 0.7 KB what each "
         "guarded function has. In one object it would still be above the goal.",
+    "@breaker: bytes of its state":
+        "1.0 KB are its window, its options and its place in circuitbreaker's Monitor; the rest is what each "
+        "guarded function has.",
 }
 #: Between these two lines of the README stands the head of the table.
 BEGINS, ENDS = "<!-- of docs/speed.md -->", "<!-- to here -->"
@@ -91,9 +95,10 @@ def write(directory: Path, rows: Sequence[Row], about: dict[str, Any]) -> None:
 Written by `make bench`. {timing.line_of(about["machine"])}.
 {timing.line_of(about["versions"])}.
 
-Whatever is compared took turns with its peer; medians of {about["rounds"]} rounds, a ratio is the median of the ratios
-within one round. CPU is that of the whole process. `benchmarks/speed.py` and the modules of `benchmarks/speed_rows` say
-how each is measured.
+Whatever is timed beside a peer took turns with it; medians of {about["rounds"]} rounds, a ratio is the median of the
+ratios within one round. Who gets how much among threads is one long run, and the bucket's rate and bound are those at
+the grant. CPU is that of the whole process. `benchmarks/speed.py` and the modules of `benchmarks/speed_rows` say how
+each is measured.
 
 {_count(rows)}.
 
@@ -123,7 +128,7 @@ def put_into(readme: Path, rows: Sequence[Row]) -> None:
     _, ends, after = rest.partition(f"\n{ENDS}\n")
     if not begins or not ends:
         raise SystemExit(f"{readme} has no lines {BEGINS} and {ENDS}")
-    lines = ["| | CPU of a call | goal |", "|---|---|---|"]
+    lines = ["| | CPU | goal |", "|---|---|---|"]
     for row in sorted(rows, key=lambda row: row.goal is None):
         if row.steady and row.figure.startswith("CPU, times"):
             goal = "" if row.goal is None else f"{row.goal:g}{'' if row.reached else ', not reached'}"
