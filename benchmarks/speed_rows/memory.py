@@ -52,22 +52,20 @@ def _tenacity() -> Decorator:
 def state_of(make: Callable[[], Decorator], functions: int, calls: int = CALLS) -> float:
     """Bytes for each of so many functions, each with a decorator of its own, after so many calls of it. The functions
     themselves are there before."""
-    def made() -> list[Any]:
+    def made(bares: list[Callable[[str], str]]) -> list[Any]:
         guarded = [make()(function) for function in bares]
         for call in guarded:
             for _ in range(calls):
                 call("hello")
         return guarded
 
-    bares = _functions(functions)
-    kept = made()  # brings in what all share
-    bares = _functions(functions)
+    kept, own = made(_functions(functions)), _functions(functions)  # the first bring in what all share
     before = _traced_from()
-    measured = made()
+    measured = made(own)
     gc.collect()
     weight = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    del kept, measured, bares
+    del kept, measured, own
     return weight / functions
 
 

@@ -63,13 +63,14 @@ def test_the_page_and_the_figures_have_every_row(tmp_path: Path) -> None:
 def test_the_head_of_the_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{page.BEGINS}\nold\n{page.ENDS}\nafter\n", encoding="utf-8")
-    made = [Row("@retry", "CPU, times backoff", 0.5, 0.7, steady=True),
+    made = [Row("import", "CPU, times another", 1.2, steady=True),
+            Row("@retry", "CPU, times backoff", 0.5, 0.7, steady=True),
             Row("@timeout", "CPU, times pebble", 1.5, 0.9, steady=True), Row("@ramp_up", "CPU, times GCRA", 9.0)]
     for _ in range(2):
         page.put_into(readme, made)
     assert readme.read_text(encoding="utf-8").splitlines() == [
-        "before", page.BEGINS, "| | CPU of a call | goal |", "|---|---|---|", "| @retry | 0.50 of backoff | 0.7 |",
-        "| @timeout | 1.50 of pebble | 0.9, not reached |", page.ENDS, "after"]
+        "before", page.BEGINS, "| | CPU | goal |", "|---|---|---|", "| @retry | 0.50 of backoff | 0.7 |",
+        "| @timeout | 1.50 of pebble | 0.9, not reached |", "| import | 1.20 of another |  |", page.ENDS, "after"]
     (tmp_path / "other.md").write_text("nothing", encoding="utf-8")
     with pytest.raises(SystemExit, match="has no lines"):
         page.put_into(tmp_path / "other.md", made)
