@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 from llm_guard.state import pace, pace_gate, pace_load, pace_rate
@@ -35,27 +35,30 @@ def _limit(latency: Latency, timeout: float | None) -> float:
     return min(2.5 * latency.base, math.inf if timeout is None else timeout / 2)
 
 
-_strain_add = Strain.add
+class Around(NamedTuple):
+    """Makes the replacement from what stands there, be it a replacement itself."""
+
+    make: Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _whole(strain: Strain, seconds: float, timeout: float | None, tokens: float | None,
-           first_item: float | None) -> bool:
-    return _strain_add(strain, seconds, timeout, None, None)
+def _whole(add: Callable[..., bool]) -> Callable[..., bool]:
+    def added(strain: Strain, seconds: float, timeout: float | None, tokens: object, first_item: object) -> bool:
+        return add(strain, seconds, timeout, None, None)
+    return added
 
 
-def _answered(load: Load, now: float, seconds: float, timeout: float | None, fresh: bool, tokens: float | None = None,
-              first_item: float | None = None) -> None:
-    load.strain.add(seconds, timeout, tokens, first_item)
-    if not load._step_back(timeout) and load.window.holds_back and fresh:
-        load.window.grow(now)
+def _always_quick(add: Callable[..., bool]) -> Callable[..., bool]:
+    def added(strain: Strain, *measured: Any) -> bool:
+        add(strain, *measured)
+        return True
+    return added
 
 
-_window_init = Window.__init__
-
-
-def _endless(window: Window) -> None:
-    _window_init(window)
-    window.size = 1e6
+def _endless(init: Callable[[Window], None]) -> Callable[[Window], None]:
+    def made(window: Window) -> None:
+        init(window)
+        window.size = 1e6
+    return made
 
 
 Patch = tuple[object, str, object]
@@ -65,12 +68,12 @@ ADDED: dict[str, list[Patch]] = {
     "spacing of starts after a refused burst": [(pace_load, "BURST", 0.0)],
     "timeouts heard as latencies": [(Load, "timed_out", _nothing)],
     "slow servers told from overrun ones": [(Latency, "limit", _limit), (pace_load, "QUEUEING", 0.0)],
-    "slow calls grow nothing": [(Load, "answered", _answered)],
+    "slow calls grow nothing": [(Strain, "add", Around(_always_quick))],
     "what was sent, where nothing is known to be delivered": [(Rate, "_sent_lately", _always(math.inf))],
     "ever faster growth after a quiet time": [(pace_rate, "QUIET_GROWTH", 0.0)],
     "fixed windows learned": [(FixedWindows, "next_probe", _always(None))],
     "fewer probes of a server that refuses": [(pace_gate, "LONGEST_REFUSED", 4.0)],
-    "latency per token, or to the first item": [(Strain, "add", _whole)],
+    "latency per token, or to the first item": [(Strain, "add", Around(_whole))],
     "a base doubted where one call is in flight": [(Strain, "doubt_base", _nothing)],
     "remaining calls told by the server": [(Allowance, "tell", _nothing)],
     "no burst when a gate opens": [(Load, "_space_opening", _nothing)],
@@ -78,7 +81,7 @@ ADDED: dict[str, list[Patch]] = {
 #: The parts that it has had from the beginning; but for its gate as a whole, without which refused calls come again at
 #: once, and on servers that count them too nobody is ever answered.
 FIRST: dict[str, list[Patch]] = {
-    "window": [(Window, "__init__", _endless), (Window, "step_back", _nothing), (Window, "restart", _nothing)],
+    "window": [(Window, "__init__", Around(_endless)), (Window, "step_back", _nothing), (Window, "restart", _nothing)],
     "latency gradient": [(Load, "_step_back", _always(False))],
     "waits between probes grow": [(ServerGate, "_wait", _always(0.5))],
     "single probe": [(ServerGate, "taken", _always(False))],
@@ -95,5 +98,7 @@ def without(*parts: str) -> Iterator[None]:
     with ExitStack() as patches:
         for part in parts:
             for owner, name, replacement in PARTS[part]:
+                if isinstance(replacement, Around):
+                    replacement = replacement.make(getattr(owner, name))
                 patches.enter_context(mock.patch.object(owner, name, replacement))
         yield

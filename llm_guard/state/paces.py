@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from llm_guard import clock
-from llm_guard.call import FOREVER
+from llm_guard.call import NEVER
 from llm_guard.fork import renew_after_fork
 from llm_guard.state.keyed import Keyed, gates_of
 from llm_guard.state.pace import Pace
@@ -35,7 +35,7 @@ class Paces:
             renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self._paused_until = -FOREVER
+        self._paused_until = NEVER
 
     def new_gate(self) -> PaceGate:
         """That of a key that comes for the first time."""
@@ -66,6 +66,6 @@ class Paces:
 
     def resume(self, now: float) -> None:
         """Calls of all keys may start again."""
-        self._paused_until = -FOREVER
+        self._paused_until = NEVER
         for gate in gates_of(self.gate):
             gate.pace.resume(now)

@@ -102,16 +102,16 @@ def test_patience_takes_a_hint_as_a_floor_and_leaves_at_once_where_it_is_too_lon
     at: list[float] = []
     hints = [20.0, 601.0]
 
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         def refused(item: object) -> str:
-            at.append(time.now())
+            at.append(clock.now())
             raise ServerRefused(Reason.LIMITED, hints[len(at) - 1])
 
         with pytest.raises(ServerRefused):
             tries.patient(refused)(0)
         assert len(at) == 2
         assert 20 <= at[1] <= 20.5
-        assert time.now() == at[1]
+        assert clock.now() == at[1]
 
 
 def test_an_exhausted_account_is_not_called_again_with_patience() -> None:
@@ -129,67 +129,67 @@ def test_an_item_with_a_deadline_is_given_up_at_it(name: str) -> None:
 
 def test_a_condition_wakes_first_who_came_first_and_passes_on_what_comes_too_late() -> None:
     woken: list[object] = []
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         condition = Condition()
 
         def wait(name: str, seconds: float | None) -> None:
             with within(seconds), condition:
                 try:
                     condition.wait()
-                    woken.append((name, time.now()))
+                    woken.append((name, clock.now()))
                 except DeadlinePassed:
                     woken.append((name, "late"))
 
         for name, seconds in (("short", 1.0), ("first", None), ("second", None)):
-            time.spawn(partial(wait, name, seconds), name)
-        time.sleep(2.0)
+            clock.spawn(partial(wait, name, seconds), name)
+        clock.sleep(2.0)
         for _ in range(2):
             with condition:
                 condition.notify()
-            time.sleep(1.0)
+            clock.sleep(1.0)
     assert woken == [("short", "late"), ("first", 2.0), ("second", 3.0)]
 
 
 def test_a_condition_passes_on_a_notification_that_comes_at_the_deadline() -> None:
     woken: list[tuple[str, float]] = []
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         condition = Condition()
 
         def wait(name: str, seconds: float | None) -> None:
             with within(seconds), condition:
                 condition.wait()
-                woken.append((name, time.now()))
+                woken.append((name, clock.now()))
 
         def late() -> None:
             with pytest.raises(DeadlinePassed):
                 wait("late", 1.0)
 
-        time.spawn(late, "late")
-        time.spawn(lambda: wait("next", None), "next")
-        time.sleep(1.0)  # ends before the deadline, in the same instant
+        clock.spawn(late, "late")
+        clock.spawn(lambda: wait("next", None), "next")
+        clock.sleep(1.0)  # ends before the deadline, in the same instant
         with condition:
             condition.notify()
-        time.sleep(1.0)
+        clock.sleep(1.0)
     assert woken == [("next", 1.0)]
 
 
 def test_a_turnstile_lets_in_one_at_a_time_in_order_and_skips_who_left() -> None:
     passed: list[tuple[int, float]] = []
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         turnstile = Turnstile()
 
         def go(number: int) -> None:
             with within(1.5 if number == 1 else None):
                 try:
                     with turnstile:
-                        passed.append((number, time.now()))
-                        time.sleep(2.0)
+                        passed.append((number, clock.now()))
+                        clock.sleep(2.0)
                 except DeadlinePassed:
-                    passed.append((number, -time.now()))
+                    passed.append((number, -clock.now()))
 
         for number in range(4):
-            time.spawn(partial(go, number), "go")
-        time.sleep(10.0)
+            clock.spawn(partial(go, number), "go")
+        clock.sleep(10.0)
     assert passed == [(0, 0.0), (1, -1.5), (2, 2.0), (3, 4.0)]
 
 
@@ -280,11 +280,11 @@ def test_envoy_measures_again_where_the_limit_stays_at_its_least() -> None:
 
 
 def test_botocore_sends_at_seven_tenths_of_the_measured_rate_after_a_throttling_error() -> None:
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         state = Adaptive()
         bucket = state.limiter._token_bucket
         for _ in range(400):
-            time.sleep(0.05)  # 20 a second
+            clock.sleep(0.05)  # 20 a second
             state.limiter.on_receiving_response(**event_of("answer", 1, {}))
         assert not state.limiter._enabled
         measured = state.limiter._rate_clocker.measured_rate
@@ -292,11 +292,11 @@ def test_botocore_sends_at_seven_tenths_of_the_measured_rate_after_a_throttling_
         state.limiter.on_receiving_response(**event_of(DROP, 1, {}))
         assert state.limiter._enabled
         assert bucket.max_rate == pytest.approx(0.7 * measured, rel=0.01)
-        began = time.now()
+        began = clock.now()
         for _ in range(50):
             state.limiter.on_sending_request(None)
         burst = bucket.max_capacity
-        assert time.now() - began == pytest.approx(50 / bucket.max_rate, abs=burst / bucket.max_rate)
+        assert clock.now() - began == pytest.approx(50 / bucket.max_rate, abs=burst / bucket.max_rate)
 
 
 @pytest.mark.parametrize("name", ["botocore adaptive", "botocore adaptive, patient"])
@@ -348,11 +348,11 @@ def test_the_cookbook_lets_out_a_minutes_worth_at_once_then_its_rate_and_pauses_
 def test_the_fixed_limit_is_the_rate_it_is_told(rate: float, calls: int, milliseconds: int) -> None:
     told = fixed.rate_of(rate)
     assert (told.limit, told.interval) == (calls, milliseconds)
-    with VirtualClock() as time:
+    with VirtualClock() as clock:
         limit = fixed.FixedRate(rate)
         for _ in range(3 * calls + 1):
             limit.acquire()
-        assert time.now() == pytest.approx(3 * milliseconds / 1000, abs=0.2)
+        assert clock.now() == pytest.approx(3 * milliseconds / 1000, abs=0.2)
 
 
 def test_the_seed_starts_one_each_half_second_for_ten_seconds_then_one_each_tenth() -> None:

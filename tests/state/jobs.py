@@ -9,7 +9,8 @@ from llm_guard.clock.virtual import VirtualClock, VirtualWaiter
 
 
 def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
-    """Runs each job on a thread of its own and waits for all; raises what the first that failed raised."""
+    """Runs each job on a thread of its own and waits for all, or until one fails: raises what it raised. It waits on a
+    waiter of its own, not on one that the clock makes."""
     done, ended, errors = VirtualWaiter(clock), [], []
 
     def run(job: Callable[[], object]) -> None:
@@ -19,7 +20,7 @@ def all_of(clock: VirtualClock, jobs: Sequence[Callable[[], object]]) -> None:
             errors.append(error)
         finally:
             ended.append(1)
-            if len(ended) == len(jobs):
+            if errors or len(ended) == len(jobs):
                 done.set()
 
     for job in jobs:

@@ -972,7 +972,7 @@ def test_in_a_crowd_that_times_out_is_cut_off_and_interrupted_nobody_is_left_sta
         clock.after_wait = maybe_interrupt
         jobs = [job] * 50
         try:
-            all_of_plainly(clock, [*jobs, inspect, lift_the_lid])
+            all_of(clock, [*jobs, inspect, lift_the_lid])
         finally:
             over.append(True)
         assert {"entered", "Saturated", "Cancelled", "KeyboardInterrupt", "Rejected"} == set(ends)
@@ -982,30 +982,6 @@ def test_in_a_crowd_that_times_out_is_cut_off_and_interrupted_nobody_is_left_sta
         assert [line.waiting(gate) for gate in (*limits, leak, lid)] == [0] * 5
         assert line._lanes == {}
         assert line._lanes.at == {}
-
-
-def all_of_plainly(clock: WatchedClock, jobs: Sequence[Callable[[], object]]) -> None:
-    """The same as `all_of`, on a waiter that is not tampered with."""
-    made = clock.waiter
-    clock.waiter = lambda: VirtualWaiter(clock)  # type: ignore[method-assign]
-    done, ended, errors = clock.waiter(), [], []
-    clock.waiter = made  # type: ignore[method-assign]
-
-    def run(job: Callable[[], object]) -> None:
-        try:
-            job()
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.append(1)
-            if errors or len(ended) == len(jobs):
-                done.set()
-
-    for job in jobs:
-        clock.spawn(lambda job=job: run(job), "job")  # type: ignore[misc]
-    done.wait()
-    if errors:
-        raise errors[0]
 
 
 def test_what_nobody_will_ever_free_is_a_deadlock_and_no_busy_wait() -> None:
