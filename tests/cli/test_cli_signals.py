@@ -16,7 +16,7 @@ from commands import calls_of, command, environment, invoke, lines_of, write_lin
 from llm_guard.cli.exits import Exit
 from llm_guard.cli.outputs import Output
 from llm_guard.mapping.journal.recording import Recording
-from llm_guard.testing.cold_server import cold_server
+from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.server import Scenario
 from llm_guard.testing.server.settings import Quota
 
@@ -42,6 +42,18 @@ def _run(arguments: list[object], act: Callable[[subprocess.Popen[str]], None]) 
 def _wait_for(running: subprocess.Popen[str], words: str) -> None:
     assert running.stderr is not None
     assert any(words in line for line in running.stderr), f"it did not say {words!r}"
+
+
+def _without_an_answer(tmp_path: Path, server: ColdServer) -> list[object]:
+    """A run whose calls hang at the server."""
+    return ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m", "--timeout",
+            500]
+
+
+def _wait_for_a_call(running: subprocess.Popen[str], server: ColdServer) -> None:
+    _wait_for(running, " to m")
+    while not calls_of(server):
+        pass
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)],
@@ -74,13 +86,10 @@ def test_the_first_lets_what_is_in_flight_end_and_the_same_command_goes_on(tmp_p
 
 def test_the_second_cuts_off_what_is_in_flight(tmp_path: Path) -> None:
     with cold_server(NEVER) as server:
-        arguments = ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
-                     "--timeout", 500]
+        arguments = _without_an_answer(tmp_path, server)
 
         def act(running: subprocess.Popen[str]) -> None:
-            _wait_for(running, " to m")
-            while not calls_of(server):
-                pass
+            _wait_for_a_call(running, server)
             running.send_signal(signal.SIGINT)
             _wait_for(running, "what is in flight")
             running.send_signal(signal.SIGINT)
@@ -177,13 +186,10 @@ def test_sigterm_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
 
 def test_again_and_again_it_ends_as_interrupted(tmp_path: Path) -> None:
     with cold_server(NEVER) as server:
-        arguments = ["run", _prompts(tmp_path), "-o", tmp_path / "out.jsonl", "--url", server.url, "--model", "m",
-                     "--timeout", 500]
+        arguments = _without_an_answer(tmp_path, server)
 
         def act(running: subprocess.Popen[str]) -> None:
-            _wait_for(running, " to m")
-            while not calls_of(server):
-                pass
+            _wait_for_a_call(running, server)
             for _ in range(3):
                 running.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):

@@ -79,6 +79,14 @@ def test_every_kind_of_event_is_there_and_is_listed() -> None:
 
 
 @pytest.mark.real
+def test_no_late_name_is_in_a_part_of_a_package_that_imports_its_parts() -> None:
+    # Two threads that import two such parts wait for each other: each holds its part and wants the package.
+    packages = {f"llm_guard.{module.rpartition('.')[0]}" for module in llm_guard._LATE.values() if "." in module}
+    alone, found = brought_in("import llm_guard"), brought_in(f"import {', '.join(sorted(packages))}")
+    assert {name for name in found - alone if name.startswith("llm_guard")} == packages - alone
+
+
+@pytest.mark.real
 def test_threads_that_are_the_first_to_ask_get_the_same() -> None:
     code = """
 import json, random, sys, threading
