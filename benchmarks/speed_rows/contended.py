@@ -2,9 +2,9 @@
 
 The peers' are tenacity over pyrate-limiter over pybreaker, which do what @retry @ramp_up @breaker do; once more with a
 place among 64 for each. pybreaker holds its lock while the function runs, which costs nothing here, for it does
-nothing. Each thread calls until time is up. Who gets how much shows in one long run: a thread that holds the
-interpreter may keep it for 5 ms, so that even threads which share nothing do not get the same within seconds; theirs is
-beside.
+nothing. Each thread calls once, and again until time is up, which counts from when all are there. Who gets how much
+shows in one long run: a thread that holds the interpreter may keep it for 5 ms, so that even threads which share
+nothing do not get the same within seconds; theirs is beside.
 """
 
 from __future__ import annotations
@@ -92,16 +92,21 @@ def _peers(open_until_the_end: ExitStack) -> Call:
 def _turn(call: Call, seconds: float) -> Callable[[], Shared]:
     def turn() -> Shared:
         counts: list[int] = []
-        until = perf_counter() + seconds
+        until = 0.0
+
+        def start() -> None:
+            nonlocal until
+            until = perf_counter() + seconds
 
         def caller() -> None:
-            count = 0
-            while perf_counter() < until:
+            count, time_is_left = 0, True
+            while time_is_left:
                 call("hello")
                 count += 1
+                time_is_left = perf_counter() < until
             counts.append(count)
 
-        took = run_together([caller] * THREADS)
-        return Shared(sum(counts) / took.wall, sum(counts) / took.cpu, max(counts) / max(1, min(counts)))
+        took = run_together([caller] * THREADS, start)
+        return Shared(sum(counts) / took.wall, sum(counts) / took.cpu, max(counts) / min(counts))
 
     return turn

@@ -41,9 +41,9 @@ def wall(several: Sequence[Seconds]) -> list[float]:
     return [one.wall for one in several]
 
 
-def run_together(jobs: Sequence[Callable[[], object]]) -> Seconds:
-    """Each job on a thread of its own, all beginning together; what it took until all had ended."""
-    ready = Barrier(len(jobs) + 1)
+def run_together(jobs: Sequence[Callable[[], object]], start: Callable[[], object] | None = None) -> Seconds:
+    """Each job on a thread of its own, all beginning together, after `start`; what it took until all had ended."""
+    ready = Barrier(len(jobs) + 1, start)
 
     def begin(job: Callable[[], object]) -> None:
         ready.wait()

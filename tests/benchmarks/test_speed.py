@@ -15,7 +15,7 @@ for library in ("tenacity", "stamina", "pybreaker", "pyrate_limiter", "limits", 
     pytest.importorskip(library)  # they come with the extra "bench"
 
 import speed  # noqa: E402
-from speed_rows import gross, growth_picture, page, turns  # noqa: E402
+from speed_rows import contended, gross, growth_picture, page, turns  # noqa: E402
 from speed_rows.growth import Curve, rows  # noqa: E402
 from speed_rows.promises import _comes_by, _put  # noqa: E402
 from speed_rows.row import Row, shown  # noqa: E402
@@ -127,6 +127,23 @@ def test_a_gross_regression_ends_with_status_1(value: float, status: int, tmp_pa
     printed = capsys.readouterr()
     assert "1 ratios compared with speed.json" in printed.out
     assert printed.err == ("a: ratio is 5.00; it was 1.00\n" if status else "")
+
+
+# Together
+
+
+def test_jobs_begin_together_after_their_start() -> None:
+    order: list[str] = []
+    turns.run_together([lambda: order.append("job")] * 3, lambda: order.append("start"))
+    assert order == ["start", "job", "job", "job"]
+
+
+def test_callers_without_time_call_once_each() -> None:
+    calls: list[str] = []
+    found = contended._turn(lambda prompt: calls.append(prompt) or prompt, seconds=0.0)()
+    assert len(calls) == contended.THREADS
+    assert found.rate > 0
+    assert found.spread == 1
 
 
 # How cost grows
