@@ -6,6 +6,7 @@ rules of this page. An exception that nobody knows is a failure, unless it shows
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,6 +25,9 @@ PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
 _PARSED = frozenset({dict, list})
 # Of whose tokens nothing can be known.
 COUNTED_PLAIN = PLAIN - _PARSED
+
+# Of an outcome, what is counted with.
+_NUMBERS = tuple([name for name in Outcome._fields if name not in ("kind", "answered")])
 
 
 class Tokens(Protocol):
@@ -120,8 +124,20 @@ def _asked(classify: Classify, end: object) -> Outcome | None:
     verdict = classify(end)
     if isinstance(verdict, Kind):
         return Outcome(verdict)
-    if isinstance(verdict, Outcome) and not isinstance(verdict.hint, float | int | None):
-        raise TypeError(f"classify returned a hint of type {type(verdict.hint).__name__}: it must be seconds, or None")
-    if verdict is None or isinstance(verdict, Outcome):
+    if isinstance(verdict, Outcome):
+        _check(verdict)
         return verdict
+    if verdict is None:
+        return None
     raise TypeError(f"classify returned {type(verdict).__name__}: it must be an Outcome, a Kind or None")
+
+
+def _check(outcome: Outcome) -> None:
+    """Refuses what the policies could not count with; always a TypeError, which no policy takes for the server's."""
+    if not isinstance(outcome.kind, Kind):
+        raise TypeError(f"classify returned an Outcome whose kind is {type(outcome.kind).__name__}: it must be a Kind")
+    for name in _NUMBERS:
+        number = getattr(outcome, name)
+        if not (number is None or isinstance(number, int) or (isinstance(number, float) and not math.isnan(number))):
+            what = "not a number" if isinstance(number, float) else f"of type {type(number).__name__}"
+            raise TypeError(f"classify returned an Outcome whose {name} is {what}: it must be a number, or None")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from functools import partial
 from typing import Any
@@ -200,7 +201,9 @@ def _always(answer: Any, end: object) -> Any:
 
 def test_wrong_answers_of_classify_end_the_call_and_keep_no_permit() -> None:
     limit = bounded(1)
-    wrong: list[Any] = ["failure", 7, Outcome(Kind.LIMITED, hint="5")]  # type: ignore[arg-type]
+    wrong: list[Any] = ["failure", 7, Outcome("failure"), Outcome(Kind.LIMITED, hint=math.nan)]  # type: ignore[arg-type]
+    wrong += [Outcome(Kind.SUCCESS, **{name: "5"}) for name in Outcome._fields[3:]]  # type: ignore[arg-type]
+    wrong.append(Outcome(Kind.LIMITED, hint="5"))  # type: ignore[arg-type]
     for answer in wrong:
         for end in (Ended(Kind.FAILURE), 1.0):
             server = Server(end)
