@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from typing import Protocol
-from weakref import WeakSet
+
+from llm_guard.weaklist import WeakList
 
 
 class Forkable(Protocol):
@@ -14,16 +15,17 @@ class Forkable(Protocol):
         """Called in the child, where no other thread runs."""
 
 
-_states: WeakSet[Forkable] = WeakSet()
+_states: WeakList[Forkable] = WeakList()
 
 
 def renew_after_fork(state: Forkable) -> None:
-    """Has `state.after_fork()` called in every child process, for as long as `state` lives."""
-    _states.add(state)
+    """Has `state.after_fork()` called in every child process, for as long as `state` lives. Once for each state."""
+    _states.append(state)
 
 
 def _renew_all() -> None:
-    for state in list(_states):
+    _states.after_fork()
+    for state in _states:
         state.after_fork()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "llm_guard"
 FLOORS: list[set[str]] = [
-    {"errors", "outcome", "checks", "clock", "events", "call", "fork"},
+    {"errors", "outcome", "checks", "clock", "events", "call", "fork", "weaklist"},
     {"state"},
     {"runtime"},
     {"policies"},

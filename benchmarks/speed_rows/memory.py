@@ -70,12 +70,15 @@ def state_of(make: Callable[[], Decorator], functions: int, calls: int = CALLS) 
 
 
 def _functions(number: int) -> list[Callable[[str], str]]:
-    def own() -> Callable[[str], str]:
+    """Functions, each of a name of its own."""
+    def own(name: str) -> Callable[[str], str]:
         def bare(prompt: str) -> str:
             return prompt
+
+        bare.__qualname__ = name
         return bare
 
-    return [own() for _ in range(number)]
+    return [own(f"bare_{which}") for which in range(number)]
 
 
 def _traced_from() -> int:

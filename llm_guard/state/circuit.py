@@ -15,7 +15,7 @@ from threading import local
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from circuitbreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerMonitor
+from circuitbreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerMonitor, build_failure_predicate
 
 from llm_guard import clock
 from llm_guard.errors import Cancelled, ConfigError, Rejected
@@ -68,10 +68,6 @@ class _Entered(local):
         self.permits: list[CircuitPermit] = []
 
 
-def _is_exception(kind: type[BaseException], error: BaseException) -> bool:
-    return issubclass(kind, Exception)
-
-
 class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # circuitbreaker has no types
     """A circuit breaker, thread-safe, whose lock is never held during a call; for its options see `CircuitState`.
 
@@ -79,14 +75,20 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
     without takes that of the first function it decorates. Raises `ConfigError` for options that cannot work.
     """
 
-    EXPECTED_EXCEPTION = _is_exception  # one for all; of a class circuitbreaker would make a function for each circuit
+    # circuitbreaker's own __init__, which is passed by, would keep these in each circuit, with much that nobody reads.
+    fallback_function = None
+    is_failure = staticmethod(build_failure_predicate(Exception))
+    _name: str | None = None
     _entered: _Entered | None = None  # from the first block on
+
+    def __init_subclass__(cls) -> None:
+        if "EXPECTED_EXCEPTION" in vars(cls):  # circuitbreaker's way to say what fails
+            cls.is_failure = staticmethod(build_failure_predicate(vars(cls)["EXPECTED_EXCEPTION"]))
 
     def __init__(self, *, failure_rate: float = 0.5, window: int | None = None, window_seconds: float | None = None,
                  min_calls: int = 20, slow_call: float | None = None, slow_rate: float = 1.0, open_for: float = 5.0,
                  max_open: float = 60.0, trials: int = 1, trial_timeout: float = 60.0,
                  name: str | None = None) -> None:
-        CircuitBreaker.__init__(self)
         CircuitState.__init__(self, failure_rate=failure_rate, window=window, window_seconds=window_seconds,
                               min_calls=min_calls, slow_call=slow_call, slow_rate=slow_rate, open_for=open_for,
                               max_open=max_open, trials=trials, trial_timeout=trial_timeout)

@@ -51,36 +51,35 @@ class VoteWindow(Protocol):
 
 
 class LastCalls:
-    """The last `size` votes, however old."""
+    """The last `size` votes, however old, in a ring of a byte each."""
 
-    __slots__ = ("_oldest", "_size", "_votes", "calls", "failures", "slow")
+    _next: int
+    calls: int
+    failures: int
+    slow: int
+
+    __slots__ = ("_next", "_size", "_votes", "calls", "failures", "slow")
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._votes = bytearray()  # 1 for a bad one, 2 for a slow one, 3 for both; a ring, once it is full
-        self._oldest = 0
-        self.calls = self.failures = self.slow = 0
+        self.clear()
 
     def add(self, now: float, bad: bool, slow: bool) -> None:
-        vote = bad + 2 * slow
-        self.failures += bad
-        self.slow += slow
+        at = self._next
+        self._next = (at + 1) % self._size
+        oldest = self._votes[at]
+        self._votes[at] = bad + 2 * slow
+        self.failures += bad - (oldest & 1)
+        self.slow += slow - (oldest >> 1)
         if self.calls < self._size:
-            self._votes.append(vote)
             self.calls += 1
-        else:
-            at = self._oldest
-            oldest, self._votes[at] = self._votes[at], vote
-            self._oldest = (at + 1) % self._size
-            self.failures -= oldest & 1
-            self.slow -= oldest >> 1
 
     def tally(self, now: float) -> Tally:
         return Tally(self.calls, self.failures, self.slow)
 
     def clear(self) -> None:
-        self._votes.clear()
-        self._oldest = self.calls = self.failures = self.slow = 0
+        self._votes = bytearray(self._size)  # 1 for a bad one, 2 for a slow one, 3 for both
+        self._next = self.calls = self.failures = self.slow = 0
 
 
 class LastSeconds:

@@ -89,8 +89,6 @@ class Functions(dict[str, Function]):
 
     __slots__ = ("__weakref__", "_metrics")
 
-    __hash__ = object.__hash__  # type: ignore[assignment]  # for `renew_after_fork`
-
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         renew_after_fork(self)

@@ -43,3 +43,29 @@ def test_a_missing_library_is_told_with_what_brings_it(library: str) -> None:
     assert "Traceback" not in ran.stderr
     if library == "click":
         assert ran.stderr == "llm-guard needs click: pip install 'llm-guard-flow[cli]'\n"
+
+
+@pytest.mark.real
+def test_an_interrupt_that_falls_into_a_finaliser_is_not_told_and_another_error_is() -> None:
+    code = """if True:
+        import sys
+        from llm_guard.cli.main import main
+
+        class Dying:
+            def __init__(self, error):
+                self.error = error
+            def __del__(self):
+                raise self.error
+
+        sys.argv = ["llm-guard", "--version"]
+        try:
+            main()
+        except SystemExit:
+            Dying(KeyboardInterrupt())
+            Dying(ZeroDivisionError("told"))
+    """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60,
+                         check=False)
+    assert "KeyboardInterrupt" not in ran.stderr
+    assert ran.stderr.count("Exception ignored") == 1
+    assert "ZeroDivisionError: told" in ran.stderr

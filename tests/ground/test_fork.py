@@ -60,7 +60,6 @@ class _State:
 def test_a_state_begins_anew_in_the_child_and_not_in_the_parent() -> None:
     state = _State()
     renew_after_fork(state)
-    renew_after_fork(state)
     assert in_child(lambda: state.renewed) == "1"
     assert state.renewed == 0
 

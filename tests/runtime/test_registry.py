@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scripted import Task
 
-from llm_guard import bounded, clock, ramp_up, retry, stack
+from llm_guard import bounded, clock, fork, ramp_up, retry, stack, weaklist
 from llm_guard.clock.virtual import VirtualClock
 from llm_guard.events import AttemptEnded, AttemptStarted, CallEnded, Event
 from llm_guard.runtime import registry as room
@@ -40,16 +40,6 @@ def test_a_function_is_there_once_while_it_lives_and_not_the_stacks_it_grew_from
     assert registry.members() == before
 
 
-def test_what_many_dropped_functions_leave_behind_is_bounded() -> None:
-    mine = Registry()
-    keep = guarded()
-    mine.add(keep)
-    for _ in range(10_000):
-        mine.add(bounded(1)(lambda: None))
-    assert mine.members() == [keep]
-    assert len(mine._members) <= room._SWEEP
-
-
 def test_a_function_costs_less_than_100_bytes() -> None:
     functions = [bounded(1)(lambda: None) for _ in range(5000)]
     references = [weakref.ref(function) for function in functions]  # those of the process's registry are the same ones
@@ -66,7 +56,8 @@ def _bytes_of(functions: list[Any]) -> int:
     try:
         for function in functions:
             mine.add(function)
-        taken = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, room.__file__)])
+        taken = tracemalloc.take_snapshot().filter_traces([
+            tracemalloc.Filter(True, file) for file in (room.__file__, weaklist.__file__)])
     finally:
         tracemalloc.stop()
     return sum(trace.size for trace in taken.traces)
@@ -154,15 +145,13 @@ def test_a_watcher_that_raises_is_dropped_and_hurts_no_decoration(caplog: pytest
     assert "secret" not in caplog.text
 
 
-def test_after_a_fork_the_members_are_there_and_sweeping_goes_on() -> None:
-    mine, keep = Registry(), guarded()
-    mine.add(keep)
-    mine._sweeping.acquire()  # by a thread that the child does not have
-    mine.after_fork()
-    for _ in range(1000):
-        mine.add(bounded(1)(lambda: None))
-    assert mine.members() == [keep]
-    assert len(mine._members) <= room._SWEEP
+def test_the_members_are_a_list_that_a_fork_renews(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[object] = []
+    monkeypatch.setattr(weaklist.WeakList, "after_fork", lambda members: renewed.append(members))
+    mine = Registry()
+    renewed.clear()
+    fork._renew_all()
+    assert mine._members in renewed
 
 
 @pytest.mark.parametrize("make", [
