@@ -18,7 +18,7 @@ from llm_guard.runtime import options, reading
 from llm_guard.runtime.attempt import Permits, run_in_time
 from llm_guard.runtime.door import door
 from llm_guard.runtime.plan import Plan
-from llm_guard.runtime.runner import Run
+from llm_guard.runtime.runner import NO_VERDICT, Run
 from llm_guard.runtime.telling import Telling, tell_news
 from llm_guard.state.gate import Ending, Request
 
@@ -78,11 +78,14 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             return value
     except BaseException as raised:
         error = raised
-    run = Run(plan, function, args, kwargs, label, options.NONE, listeners, telling=telling, came=started)
     if permits is None:
         permits = Permits(request, list(zip(gates, request.permits, strict=True)))
     try:
+        run = Run(plan, function, args, kwargs, label, options.NONE, listeners, telling=telling, came=started)
         return run.go_on(permits, started, value, error, heard)
+    except RecursionError:
+        permits.end(NO_VERDICT)  # there may have been no room on the stack for what ends them; again: no effect
+        raise
     finally:
         error = heard = None  # the error's traceback holds this frame
 

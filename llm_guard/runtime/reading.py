@@ -17,7 +17,7 @@ from llm_guard.outcome import FAILURE, IGNORED, SUCCESS, TIMEOUT, Kind, Outcome
 Classify = Callable[[object], Outcome | Kind | None]
 
 #: What shows a bug of the caller's.
-BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedError, ImportError)
+BUGS = (TypeError, NameError, AttributeError, AssertionError, NotImplementedError, ImportError, RecursionError)
 # What an LLM call most often returns: known at a glance to be no response object.
 PLAIN = frozenset({str, bytes, dict, list, tuple, int, float, bool, type(None)})
 

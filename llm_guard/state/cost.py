@@ -29,11 +29,12 @@ SLICES = 60
 class Spent:
     """What one call was estimated to cost, and when."""
 
-    __slots__ = ("cost", "slice")
+    __slots__ = ("cost", "has_ended", "slice")
 
     def __init__(self, slice_: int, cost: float) -> None:
         self.slice = slice_
         self.cost = cost
+        self.has_ended = False
 
 
 class CostLimit:
@@ -69,14 +70,14 @@ class CostLimit:
         self._credit -= credited
         self._last = max(self._next_start, since, now - CATCH_UP)
         self._next_start = self._last + (cost - credited) * self.per / self.ceiling
-        number = self._number(now)
-        if not self._slices or self._slices[-1][0] != number:
-            self._slices.append([number, 0.0])
+        spent = Spent(self._number(now), cost)
+        if not self._slices or self._slices[-1][0] != spent.slice:
+            self._slices.append([spent.slice, 0.0])
         self._slices[-1][1] += cost
         self._total += cost
         self._left -= cost
         self.under_way += cost
-        return Spent(number, cost)
+        return spent
 
     def end(self, now: float, spent: Spent, cost: float | None) -> None:
         """A call has ended; `cost` is what it cost, where that is known."""

@@ -54,10 +54,14 @@ class CostGate:
         return self.limit.ready_at(now, self._cost(request))
 
     def start(self, now: float, request: Request) -> Spent:
-        self.in_flight += 1
-        return self.limit.start(now, request.since, self._cost(request))
+        spent = self.limit.start(now, request.since, self._cost(request))
+        self.in_flight += 1  # last: who did not start cannot give it back
+        return spent
 
     def end(self, now: float, permit: Spent, ending: Ending) -> None:
+        if permit.has_ended:
+            return
+        permit.has_ended = True
         self.in_flight -= 1
         outcome = ending.outcome
         self.limit.end(now, permit, 0.0 if outcome.kind in FREE else outcome.total_tokens)

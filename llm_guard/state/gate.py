@@ -84,10 +84,11 @@ class Gate(Protocol):
         A `Rejected` refuses it for good."""
 
     def start(self, now: float, request: Request) -> Any:
-        """Lets it start; returns its permit. Called only right after `ready_at` said so."""
+        """Lets it start; returns its permit. Called only right after `ready_at` said so. Who raises has taken
+        nothing."""
 
     def end(self, now: float, permit: Any, ending: Ending) -> None:
-        """Takes the permit back. Every permit ends once."""
+        """Takes the permit back. Every permit ends once, or again where this raised (an interrupt may fall into it)."""
 
     def is_probe(self, permit: Any) -> bool:
         """Whether that permit let an attempt ask, on behalf of all who wait, if the server is back."""

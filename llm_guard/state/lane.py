@@ -94,10 +94,11 @@ class Lanes(dict[tuple[object, ...], Lane]):
 
     def remove(self, waiting: Waiting) -> None:
         """It waits no more. Again: no effect."""
-        lane, waiting.lane = waiting.lane, None
+        lane = waiting.lane
         if lane is None:
             return
-        del lane.queue_of(waiting.request)[waiting]
+        lane.queue_of(waiting.request).pop(waiting, None)
+        waiting.lane = None
         if not lane.retries and not lane.first_attempts:
             del self[lane.key]
             for gate in lane.gates:

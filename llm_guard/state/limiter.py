@@ -38,9 +38,10 @@ class LimitGate:
         return now if self.in_flight < self.limit else FOREVER
 
     def start(self, now: float, request: Request) -> None:
-        self.in_flight += 1
-        if self.in_flight > self.peak:
-            self.peak = self.in_flight
+        in_flight = self.in_flight + 1
+        if in_flight > self.peak:
+            self.peak = in_flight
+        self.in_flight = in_flight  # last: to compare may take more room than the stack has
 
     def end(self, now: float, permit: None, ending: Ending) -> None:
         self.in_flight -= 1
@@ -116,7 +117,7 @@ class Limiter:
         self._leave(self._entered.requests.pop())
 
     def _leave(self, request: Request) -> None:
-        self._line.leave(request, ((self._gate, None),), _RELEASED)
+        self._line.leave_whole(request, _RELEASED, clock.current().now)
 
     def __repr__(self) -> str:
         return f"Limiter(limit={self.limit}, in_flight={self.in_flight})"

@@ -9,7 +9,8 @@ its own; the lock is never held while waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 from llm_guard import clock
@@ -33,7 +34,7 @@ class Line:
 
     def after_fork(self) -> None:
         self._section = Section()
-        self._inside: dict[Request, Sequence[Gate]] = {}  # those admitted, with the gates whose permits they hold
+        self._inside: dict[Request, Collection[Gate]] = {}  # those admitted, with the gates whose permits they hold
         self._lanes = Lanes()
 
     def waiting(self, gate: Gate) -> int:
@@ -73,7 +74,11 @@ class Line:
             raise Saturated("a finaliser ran in the midst of another call, and cannot wait", policy="door") from None
         except BaseException:
             request.refusal = None  # an error that is held where it is raised would hold its whole call
-            self._abandon(request, waiting)
+            try:
+                self._abandon(request, None, waiting)
+                request.permits = ()
+            except RecursionError:
+                self._section.put_off(partial(self._abandon, request, None, waiting))
             raise
         finally:
             if cut_off is not None and waiting is not None:
@@ -103,24 +108,40 @@ class Line:
             self.leave(request, list(zip(request.gates, request.permits, strict=True)), ending)
             return
         with section:
-            if self._inside.pop(request, None) is None:
+            if request not in self._inside:
                 return  # of before a fork
-            at = now()
-            for gate, permit in zip(request.gates, request.permits):  # noqa: B905 - checking takes a third of the time
-                gate.end(at, permit, ending)
-            if self._lanes:
-                self._serve(request.gates, at)
+            at, ended = now(), 0
+            try:
+                for gate, permit in zip(request.gates, request.permits):  # noqa: B905 - a check takes a third of the time
+                    gate.end(at, permit, ending)
+                    ended += 1
+                del self._inside[request]
+                if self._lanes:
+                    self._serve(request.gates, at)
+            except BaseException as error:
+                if request in self._inside:
+                    self._inside[request] = request.gates[ended:]
+                section.put_off(partial(self._abandon, request))
+                if not isinstance(error, RecursionError):
+                    raise
         if section.later:
             section.catch_up()
 
-    def leave(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending) -> None:
+    def leave(self, request: Request, permits: Sequence[tuple[Gate, Any]], ending: Ending) -> None:
         """Gives permits of `request` back, all at one instant, and admits whoever can go on.
 
-        Those of before a fork are void.
+        Those of before a fork are void, and so are those that were given back before. What there is no room for on the
+        stack, or what is interrupted, whoever comes next does; then an ending may count for none.
         """
-        self._do(lambda: self._take_back(request, permits, ending))
+        try:
+            self._do(lambda: self._take_back(request, permits, ending))
+        except BaseException as error:
+            self._section.later.append(partial(self._abandon, request, permits))
+            self._section.tell_parked()
+            if not isinstance(error, RecursionError):
+                raise
 
-    def leave_later(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending,
+    def leave_later(self, request: Request, permits: Sequence[tuple[Gate, Any]], ending: Ending,
                     follow: Callable[[], object] | None = None) -> None:
         """`leave`, for a finaliser: takes no lock. Whoever comes to the line next does it, or one who waits there.
 
@@ -164,20 +185,20 @@ class Line:
 
     # What follows is called inside, unless it says otherwise.
 
-    def _take_back(self, request: Request, permits: Iterable[tuple[Gate, Any]], ending: Ending) -> None:
+    def _take_back(self, request: Request, permits: Sequence[tuple[Gate, Any]], ending: Ending) -> None:
+        """Again, after it was cut short: does what is left."""
         if request not in self._inside:
             return
-        held = self._inside[request] = list(self._inside[request])
+        held = self._inside[request] = dict.fromkeys(self._inside[request])
         now = clock.current().now()
-        gates = []
         for gate, permit in permits:
-            gate.end(now, permit, ending)
-            held.remove(gate)
-            gates.append(gate)
+            if gate in held:
+                gate.end(now, permit, ending)
+                del held[gate]
+        if self._lanes:
+            self._serve(request.gates, now)
         if not held:
             del self._inside[request]
-        if self._lanes:
-            self._serve(gates, now)
 
     def _ask(self, request: Request, now: float) -> float | None:
         """None: it is admitted by all, or refused. A number: the instant at which to ask again."""
@@ -251,18 +272,18 @@ class Line:
                 continue  # it was cut before there was a waiter to tell
             self._section.park(waiter, None if until == FOREVER else until - now)
 
-    def _abandon(self, request: Request, waiting: Waiting | None) -> None:
-        """Its thread gives up, or was interrupted: nothing is left behind. Goes inside itself."""
+    def _abandon(self, request: Request, permits: Sequence[tuple[Gate, Any]] | None = None,
+                 waiting: Waiting | None = None) -> None:
+        """Its thread gives up, was interrupted, or has no room on its stack: of `permits`, or of all it has, nothing is
+        left behind. Again: does what is left. Goes inside itself."""
         with self._section:
-            now = clock.current().now()
             if waiting is not None:
                 self._section.forget(waiting.waiter)
                 self._lanes.remove(waiting)
-            if self._inside.pop(request, None) is not None:
-                for gate, permit in zip(request.gates, request.permits, strict=True):
-                    gate.end(now, permit, Ending(IGNORED, 0.0))
-            request.permits = ()
-            self._serve(request.gates, now)
+            if permits is None:  # none, where it was not admitted
+                permits = list(zip(request.gates, request.permits, strict=False))
+            self._take_back(request, permits, Ending(IGNORED, 0.0))
+            self._serve(request.gates, clock.current().now())
         self._section.catch_up()
 
     def _refuse_knot(self, waiting: Waiting, now: float) -> bool:

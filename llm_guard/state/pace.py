@@ -135,12 +135,8 @@ class Pace:
         rate * (w + 0.010) + 1 calls start, where each started when `ready_at` allowed it.
         """
         call = Start(self.in_flight, self._cold, self._gate.probing, now, self._allowance.started)
-        if call.probing:
-            self._gate.probe = call
         if call.cold:
             self.story.begin(now)
-        self.in_flight += 1
-        call.load = self._load
         call.gap = self._load.start(now, now if since is None else since)
         self._allowance.take()
         self._windows.take()
@@ -148,6 +144,11 @@ class Pace:
             self._gate.shut_until(now, at)
             self._epoch = now
             self.story.note(now, self._cold)
+        # Last, in steps that cannot fail: what must be given back, which only one who has started can do.
+        if call.probing:
+            self._gate.probe = call
+        self.in_flight += 1
+        call.load = self._load
         self._last_event = now
         return call
 

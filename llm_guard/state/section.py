@@ -41,11 +41,17 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         return self
 
     def catch_up(self) -> None:
-        """Does what was left for later, once this thread is out. What comes while it does stays for the next."""
+        """Does what was left for later, once this thread is out. What comes while it does stays for the next, and so
+        does what its stack has no room for."""
         if self.later and not self.is_mine():
             with self:
                 for _ in range(len(self.later)):
-                    follow = self.later.popleft()()
+                    change = self.later.popleft()
+                    try:
+                        follow = change()
+                    except RecursionError:
+                        self.later.appendleft(change)
+                        return
                     if follow is not None:
                         self.afterwards.append(follow)
 
@@ -66,6 +72,10 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         goes on is off the list before it looks.
         """
         self.later.append(change)
+        self.tell_parked()
+
+    def tell_parked(self) -> None:
+        """Wakes one who is parked, to do what was left for later."""
         try:
             waiter, _ = self._parked.popitem()
         except KeyError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llm_guard.weaklist import SWEEP, WeakList
 
 
@@ -51,14 +53,14 @@ def test_what_comes_while_it_is_looked_through_is_not_seen_and_not_lost() -> Non
 def test_who_comes_in_the_midst_of_a_sweep_does_not_wait_and_is_not_lost() -> None:
     late, mine = Thing(), WeakList[Thing]()
 
-    class Dying(Thing):
-        def __del__(self) -> None:
-            mine.append(late)
+    class LooksDead:
+        def __call__(self) -> None:
+            mine.append(late)  # as another thread might, or a finaliser in this one
 
-    mine._sweeping.acquire()  # by another thread, or by this one further up
-    for _ in range(2 * SWEEP):
+    references: list[Any] = mine._references
+    references.append(LooksDead())
+    for _ in range(SWEEP):
         mine.append(Thing())
-    mine.append(Dying())
     assert list(mine) == [late]
 
 

@@ -79,7 +79,8 @@ def test_the_waits_are_the_users(wait: Any, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("error", [TypeError, NameError, AttributeError, AssertionError, NotImplementedError,
-                                   ImportError, UnboundLocalError, ModuleNotFoundError], ids=lambda kind: kind.__name__)
+                                   ImportError, RecursionError, UnboundLocalError, ModuleNotFoundError],
+                         ids=lambda kind: kind.__name__)
 def test_a_bug_is_raised_at_once(error: type[Exception]) -> None:
     bug = error()
     server = Server(bug)

@@ -600,6 +600,95 @@ def test_an_interrupt_before_the_wait_leaves_nothing_behind() -> None:
         assert (x.in_flight, line.waiting(x), line.waiting(lid)) == (0, 0, 0)
 
 
+class CutShort(LimitGate):
+    """Its first end does not come about."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__(1)
+        self.errors = [error]
+
+    def end(self, now: float, permit: None, ending: Ending) -> None:
+        if self.errors:
+            raise self.errors.pop()
+        super().end(now, permit, ending)
+
+
+def _leave(line: Line, request: Request, whole: bool) -> None:
+    if whole:
+        line.leave_whole(request, DONE, seam.current().now)
+    else:
+        line.leave(request, list(zip(request.gates, request.permits, strict=True)), DONE)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in parts"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RecursionError])
+def test_what_is_cut_short_while_permits_go_back_whoever_looks_next_does(whole: bool,
+                                                                         error: type[BaseException]) -> None:
+    line, gates = Line(), [LimitGate(1), CutShort(error), LimitGate(1)]
+    request = Request(gates)
+    line.enter(request)
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            _leave(line, request, whole)
+    else:
+        _leave(line, request, whole)
+    assert line.waiting(gates[0]) == 0
+    assert [gate.in_flight for gate in gates] == [0, 0, 0]
+    _leave(line, request, whole)  # no effect
+    assert [gate.in_flight for gate in gates] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in parts"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RecursionError])
+def test_what_is_cut_short_while_permits_go_back_one_who_waits_does(whole: bool, error: type[BaseException]) -> None:
+    with VirtualClock() as clock:
+        line, gate = Line(), CutShort(error)
+        request, entered = Request([gate]), []
+        line.enter(request)
+
+        def wait() -> None:
+            line.enter(Request([gate]))
+            entered.append(clock.now())
+
+        def leave() -> None:
+            clock.sleep(5)
+            try:
+                _leave(line, request, whole)
+            except KeyboardInterrupt:
+                assert error is KeyboardInterrupt
+
+        all_of(clock, [wait, leave])
+        assert entered == [5]
+        assert gate.in_flight == 1
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in parts"])
+def test_those_who_wait_are_served_though_that_was_cut_short(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VirtualClock() as clock:
+        line, gate = Line(), LimitGate(1)
+        request, entered = Request([gate]), []
+        line.enter(request)
+        serve, errors = line._serve, [RecursionError]
+
+        def serves(gates: Sequence[Gate], now: float) -> None:
+            if clock.now() == 5 and errors:
+                raise errors.pop()
+            serve(gates, now)
+
+        def wait() -> None:
+            line.enter(Request([gate]))
+            entered.append(clock.now())
+
+        def leave() -> None:
+            clock.sleep(5)
+            _leave(line, request, whole)
+
+        monkeypatch.setattr(line, "_serve", serves)
+        all_of(clock, [wait, leave])
+        assert entered == [5]
+        assert gate.in_flight == 1
+
+
 def test_an_interrupt_with_the_permit_just_handed_over_gives_it_to_the_next() -> None:
     with WatchedClock() as clock:
         line, x, lid = Line(), LimitGate(1), Lid(0.0)
