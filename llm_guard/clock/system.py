@@ -34,6 +34,8 @@ class SystemWaiter:
     def set(self) -> None:
         try:
             self._lock.release()
+        except RecursionError:
+            raise
         except RuntimeError:  # it was set before
             pass
 

@@ -33,6 +33,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
         del request  # the runner makes one of its own
         return Run(plan, function, args, kwargs, label, options.NONE, listeners).go()
     mine = Call(FOREVER, None, plan.policies, request)
+    mine.active = False  # until it is sure to end: it could stay the one in progress after an interrupt
     value: Any = None
     error: BaseException | None = None
     heard: object = None
@@ -50,6 +51,7 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             telling.attempt_started(started, 1, 0.0)
         token = call.begin(mine)
         try:
+            mine.active = True
             if plan.timeouts:
                 limit = min([timed.bounds.total for timed in plan.timeouts])
                 permits = Permits(request, list(zip(gates, request.permits, strict=True)))
@@ -78,13 +80,16 @@ def carry(plan: Plan, above: Call | None, function: Callable[..., Any], label: s
             return value
     except BaseException as raised:
         error = raised
-    if permits is None:
-        permits = Permits(request, list(zip(gates, request.permits, strict=True)))
     try:
+        if permits is None:
+            permits = Permits(request, list(zip(gates, request.permits, strict=True)))
         run = Run(plan, function, args, kwargs, label, options.NONE, listeners, telling=telling, came=started)
         return run.go_on(permits, started, value, error, heard)
-    except RecursionError:
-        permits.end(NO_VERDICT)  # there may have been no room on the stack for what ends them; again: no effect
+    except BaseException:  # the call's own error, an interrupt before it had ended, or no room on the stack to end it
+        if permits is None:
+            door.leave(request, list(zip(gates, request.permits, strict=True)), NO_VERDICT)
+        else:
+            permits.end(NO_VERDICT)  # no effect where it had
         raise
     finally:
         error = heard = None  # the error's traceback holds this frame

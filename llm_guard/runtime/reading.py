@@ -28,6 +28,8 @@ COUNTED_PLAIN = PLAIN - _PARSED
 
 # Of an outcome, what is counted with.
 _NUMBERS = tuple([name for name in Outcome._fields if name not in ("kind", "answered")])
+_MAY_BE_ENDLESS = ("hint", "reset", "reset_tokens")  # seconds
+_MOST = 1e15  # beyond that a float counts no single ones
 
 
 class Tokens(Protocol):
@@ -138,6 +140,8 @@ def _check(outcome: Outcome) -> None:
         raise TypeError(f"classify returned an Outcome whose kind is {type(outcome.kind).__name__}: it must be a Kind")
     for name in _NUMBERS:
         number = getattr(outcome, name)
-        if not (number is None or isinstance(number, int) or (isinstance(number, float) and not math.isnan(number))):
-            what = "not a number" if isinstance(number, float) else f"of type {type(number).__name__}"
-            raise TypeError(f"classify returned an Outcome whose {name} is {what}: it must be a number, or None")
+        if number is None or (isinstance(number, int | float) and abs(number) <= _MOST):
+            continue
+        if not (number == math.inf and name in _MAY_BE_ENDLESS):
+            what = "not finite" if isinstance(number, int | float) else f"of type {type(number).__name__}"
+            raise TypeError(f"classify returned an Outcome whose {name} is {what}: it must be a finite number, or None")

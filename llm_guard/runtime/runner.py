@@ -95,6 +95,7 @@ class Run:
         ending = NO_VERDICT
         value: Any = None
         error: BaseException | None = None
+        permits: Permits | None = None
         try:
             while True:
                 permits = self._admit() if made is None else made[0]
@@ -109,6 +110,8 @@ class Run:
                     self._sleep(wait)
         except BaseException:  # given up, or interrupted
             ending = NO_VERDICT
+            if permits is not None:
+                permits.end(ending)  # no effect where they had ended
             close_quietly(value)
             self._ended = self._time.now()
             raise
@@ -234,8 +237,10 @@ class Run:
         """In this thread, or, where a timeout bounds it, on a worker."""
         limit = FOREVER if self._timeout is None else min(self._attempt_limit, self._deadline - started)
         mine = Call(min(self._deadline, started + limit), self._cut_off, self._held, self._owner)
+        mine.active = False  # until it is sure to end: it could stay the one in progress after an interrupt
         token = call.begin(mine)
         try:
+            mine.active = True
             if limit < FOREVER:
                 return run_in_time(self._bare(), mine, limit, started + limit, self._held_for(permits),
                                    self._plan.timeouts)

@@ -99,26 +99,31 @@ class StreamRun(Run):
                       self._plan.is_paced, time.first_item)
 
     def end(self, ending: Ending) -> None:
-        permits, self._permits = self._permits, None
+        permits = self._permits
         if permits is None:  # an interrupted call both ended and dropped it
             return
         self._last = ending
         self._ended = self._time.now()
-        self._ran_for += ending.seconds
-        permits.end(ending)
-        if self._with_stream is not None:
-            self._with_stream.end(ending.lasting(self._ran_for))
+        ran_for = self._ran_for + ending.seconds
+        try:
+            permits.end(ending)
+        finally:
+            if self._with_stream is not None:
+                self._with_stream.end(ending.lasting(ran_for))
+        self._permits = None  # only now: until then it may be ended again
+        self._ran_for = ran_for
         self._tell_end(ending, self._ended)
         if self._goes_on:
             self._tell_call(ending)
 
     def end_later(self, ending: Ending) -> None:
-        permits, self._permits = self._permits, None
+        permits = self._permits
         if permits is None:
             return
+        permits.end_later(ending, lambda: self._tell_late(ending))
         if self._with_stream is not None:
             self._with_stream.end_later(ending.lasting(self._ran_for + ending.seconds))
-        permits.end_later(ending, lambda: self._tell_late(ending))
+        self._permits = None
 
     def _tell_late(self, ending: Ending) -> None:
         self._ended = self._time.now()

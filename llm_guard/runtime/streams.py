@@ -188,8 +188,8 @@ class Stream(Generator[T, Any, Any]):
         return self._attempt.read_end(returned, heard)
 
     def _end(self, outcome: Outcome, error: BaseException | None) -> None:
-        self._over = True
         self._attempt.end(self._attempt.ending(outcome, error, self._time))
+        self._over = True  # only now: where that was cut short, it is done when the stream is dropped
         self._source.over()
 
     def _quit(self, outcome: Outcome) -> None:

@@ -198,8 +198,9 @@ class CircuitState:
         if not good:
             self._last_failure = error
             return False
+        slow = self._ballot.is_slow(seconds)  # before anything changes: an interrupt may fall into it
         self._succeeded += 1
-        self._succeeded_slowly += self._ballot.is_slow(seconds)
+        self._succeeded_slowly += slow
         if self._succeeded < self._trials:
             return True
         if self._succeeded_slowly / self._trials >= self._ballot.slow_rate:

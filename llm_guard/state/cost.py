@@ -41,7 +41,7 @@ class CostLimit:
     """At most `ceiling` within any `per` seconds. Instants in seconds; costs in any unit, 0 and above."""
 
     __slots__ = ("_credit", "_last", "_left", "_left_at", "_left_until", "_next_start", "_slices", "_total", "ceiling",
-                 "per", "under_way")
+                 "in_flight", "per", "under_way")
 
     def __init__(self, ceiling: float, per: float) -> None:
         self.ceiling = ceiling
@@ -51,7 +51,8 @@ class CostLimit:
         self._credit = 0.0  # what was paid for and not spent
         self._slices: deque[list[float]] = deque()  # [number, cost] of those that still count and are not empty
         self._total = 0.0
-        self.under_way = 0.0  # of the calls that have not ended, by their estimates
+        self.in_flight = 0  # calls that have not ended
+        self.under_way = 0.0  # what they cost, by their estimates
         self._left, self._left_at, self._left_until = math.inf, NEVER, NEVER  # as the server told last
 
     def ready_at(self, now: float, cost: float) -> float:
@@ -76,11 +77,16 @@ class CostLimit:
         self._slices[-1][1] += cost
         self._total += cost
         self._left -= cost
+        self.in_flight += 1  # last: who did not start cannot give it back
         self.under_way += cost
         return spent
 
     def end(self, now: float, spent: Spent, cost: float | None) -> None:
-        """A call has ended; `cost` is what it cost, where that is known."""
+        """A call has ended; `cost` is what it cost, where that is known. Again: no effect."""
+        if spent.has_ended:
+            return
+        spent.has_ended = True
+        self.in_flight -= 1
         self.under_way -= spent.cost
         if cost is not None:
             self._settle(now, spent, cost - spent.cost)

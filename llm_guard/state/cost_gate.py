@@ -41,28 +41,24 @@ class CostGate:
 
     def __init__(self, estimate: Estimate, ceiling: float, per: float, name: str) -> None:
         self.name = name
-        self.in_flight = 0
         self._estimate = estimate
         self.limit = CostLimit(ceiling, per)
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         self.limit = CostLimit(self.limit.ceiling, self.limit.per)
-        self.in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        return self.limit.in_flight
 
     def ready_at(self, now: float, request: Request) -> float:
         return self.limit.ready_at(now, self._cost(request))
 
     def start(self, now: float, request: Request) -> Spent:
-        spent = self.limit.start(now, request.since, self._cost(request))
-        self.in_flight += 1  # last: who did not start cannot give it back
-        return spent
+        return self.limit.start(now, request.since, self._cost(request))
 
     def end(self, now: float, permit: Spent, ending: Ending) -> None:
-        if permit.has_ended:
-            return
-        permit.has_ended = True
-        self.in_flight -= 1
         outcome = ending.outcome
         self.limit.end(now, permit, 0.0 if outcome.kind in FREE else outcome.total_tokens)
         if outcome.remaining_tokens is not None and outcome.reset_tokens is not None:

@@ -84,9 +84,10 @@ class Lanes(dict[tuple[object, ...], Lane]):
         key = (request.gates, request.by_call, request.patience)
         lane = self.get(key)
         if lane is None:
-            lane = self[key] = Lane(key, request.gates)
+            lane = Lane(key, request.gates)
             for gate in request.gates:
                 self.at.setdefault(gate, {})[lane] = None
+            self[key] = lane  # last: who is in a lane must be found by its gates
         self._came += 1
         waiting = Waiting(request, lane, self._came)
         lane.queue_of(request)[waiting] = None

@@ -103,9 +103,14 @@ class Limiter:
     def release(self) -> None:
         """Gives one place back that was acquired in any thread; whoever waits longest has it at once."""
         try:
-            self._leave(self._acquired.pop())
+            request = self._acquired.pop()
         except IndexError:
             raise ValueError("released more often than acquired") from None
+        try:
+            self._leave(request)
+        except RecursionError:
+            self._acquired.append(request)
+            raise
 
     def __enter__(self) -> Self:
         request = Request(self._gates)

@@ -77,8 +77,9 @@ class Line:
             try:
                 self._abandon(request, None, waiting)
                 request.permits = ()
-            except RecursionError:
+            except BaseException:
                 self._section.put_off(partial(self._abandon, request, None, waiting))
+                raise
             raise
         finally:
             if cut_off is not None and waiting is not None:
@@ -240,10 +241,10 @@ class Line:
 
     def _decide(self, head: Waiting, now: float) -> bool:
         """True where the head left the line: admitted or refused."""
-        again_at = self._ask(head.request, now)
+        again_at = None if self._is_decided(head.request) else self._ask(head.request, now)
         if again_at is None:
-            self._lanes.remove(head)
             head.wake()
+            self._lanes.remove(head)
             return True
         if again_at == FOREVER and head.request.nested and self._refuse_knot(head, now):
             return True
@@ -252,12 +253,18 @@ class Line:
             head.wake()
         return False
 
+    def _is_decided(self, request: Request) -> bool:
+        """Whether it was admitted or refused: one that is still in line then was not taken out for an interrupt."""
+        return request in self._inside or request.refusal is not None
+
     def _wait(self, waiting: Waiting, time: clock.Clock, give_up_at: float, cut_off: CutOff | None) -> None:
         """Returns when admitted; raises what ended the wait otherwise. Goes inside itself."""
         while True:
             with self._section:
                 now = time.now()
-                if waiting.lane is not None and now >= waiting.wake_at:
+                if self._is_decided(waiting.request):
+                    self._lanes.remove(waiting)
+                elif waiting.lane is not None and now >= waiting.wake_at:
                     self._serve(waiting.lane.gates, now)
                 if waiting.lane is None:
                     break

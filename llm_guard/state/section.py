@@ -46,12 +46,14 @@ class Section(_thread.RLock):  # type: ignore[misc]  # final for the type checke
         if self.later and not self.is_mine():
             with self:
                 for _ in range(len(self.later)):
-                    change = self.later.popleft()
                     try:
-                        follow = change()
+                        follow = self.later[0]()
                     except RecursionError:
-                        self.later.appendleft(change)
                         return
+                    except Exception:
+                        self.later.popleft()  # it would raise for ever
+                        raise
+                    self.later.popleft()
                     if follow is not None:
                         self.afterwards.append(follow)
 

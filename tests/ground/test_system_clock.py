@@ -13,6 +13,7 @@ import pytest
 
 from llm_guard import clock as seam
 from llm_guard.clock import Clock, SystemClock
+from llm_guard.clock.system import SystemWaiter
 from llm_guard.clock.virtual import VirtualClock
 
 pytestmark = pytest.mark.real
@@ -182,3 +183,17 @@ def test_a_set_that_races_with_the_end_of_the_wait_is_never_lost() -> None:
         in_time = waiter.wait(number * 1e-6)
         setter.join()
         assert in_time or waiter.wait(0)
+
+
+def test_to_set_a_waiter_without_room_on_the_stack_is_an_error_and_setting_it_again_none() -> None:
+    class NoRoom:
+        def release(self) -> None:
+            raise RecursionError
+
+    waiter = SystemWaiter()
+    waiter.set()
+    waiter.set()
+    assert waiter.wait(0)
+    waiter._lock = NoRoom()  # type: ignore[assignment]
+    with pytest.raises(RecursionError):
+        waiter.set()

@@ -204,6 +204,7 @@ def test_wrong_answers_of_classify_end_the_call_and_keep_no_permit() -> None:
     limit = bounded(1)
     wrong: list[Any] = ["failure", 7, Outcome("failure"), Outcome(Kind.LIMITED, hint=math.nan)]  # type: ignore[arg-type]
     wrong += [Outcome(Kind.SUCCESS, **{name: "5"}) for name in Outcome._fields[3:]]  # type: ignore[arg-type]
+    wrong += [Outcome(Kind.SUCCESS, total_tokens=tokens) for tokens in (math.inf, 10**400)]  # type: ignore[arg-type]
     wrong.append(Outcome(Kind.LIMITED, hint="5"))  # type: ignore[arg-type]
     for answer in wrong:
         for end in (Ended(Kind.FAILURE), 1.0):

@@ -22,6 +22,7 @@ from llm_guard.errors import Cancelled, GuardError, Rejected, Saturated
 from llm_guard.outcome import IGNORED, SUCCESS, Outcome
 from llm_guard.state.bucket import LeakGate
 from llm_guard.state.gate import Ending, Gate, Request
+from llm_guard.state.lane import Lanes, Waiting
 from llm_guard.state.limiter import LimitGate
 from llm_guard.state.line import Line
 
@@ -687,6 +688,37 @@ def test_those_who_wait_are_served_though_that_was_cut_short(whole: bool, monkey
         all_of(clock, [wait, leave])
         assert entered == [5]
         assert gate.in_flight == 1
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["taken out of its lane", "still in its lane"])
+def test_an_interrupt_while_one_is_let_in_does_not_let_it_in_twice(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with VirtualClock() as clock:
+        line, gate = Line(), LimitGate(1)
+        request, entered, remove = Request([gate]), [], Lanes.remove
+        line.enter(request)
+
+        def interrupted(lanes: Lanes, waiting: Waiting) -> None:
+            monkeypatch.setattr(Lanes, "remove", remove)
+            if late:
+                assert waiting.lane is not None
+                del waiting.lane.queue_of(waiting.request)[waiting]
+            raise KeyboardInterrupt
+
+        def wait() -> None:
+            mine = Request([gate])
+            line.enter(mine)
+            entered.append(clock.now())
+            line.leave_whole(mine, DONE, clock.now)
+
+        def leave() -> None:
+            clock.sleep(5)
+            monkeypatch.setattr(Lanes, "remove", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                line.leave_whole(request, DONE, clock.now)
+
+        all_of(clock, [wait, leave])
+        assert entered == [5]
+        assert gate.in_flight == 0
 
 
 def test_an_interrupt_with_the_permit_just_handed_over_gives_it_to_the_next() -> None:

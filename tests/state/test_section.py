@@ -152,3 +152,31 @@ def test_putting_off_takes_no_lock() -> None:
     held.join()  # it never leaves
     section.put_off(lambda: done.append("never"))
     assert len(section.later) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RecursionError])
+def test_a_change_that_was_cut_short_is_made_by_the_next(error: type[BaseException]) -> None:
+    section, errors, done = Section(), [error], []
+
+    def change() -> None:
+        if errors:
+            raise errors.pop()
+        done.append("change")
+
+    section.put_off(change)
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            section.catch_up()
+    else:
+        section.catch_up()
+    section.catch_up()
+    section.catch_up()
+    assert done == ["change"]
+
+
+def test_a_change_that_fails_is_told_once() -> None:
+    section = Section()
+    section.put_off(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ZeroDivisionError):
+        section.catch_up()
+    section.catch_up()
