@@ -24,8 +24,8 @@ class Waiting:
         self.asleep_until = NEVER  # when its thread wakes by itself
 
     def wake(self) -> None:
-        self.asleep_until = NEVER
         self.tell()
+        self.asleep_until = NEVER  # last: until then it is woken again
 
     def tell(self) -> None:
         if self.waiter is not None:
