@@ -138,13 +138,13 @@ def breaker(function: Any = None, /, *, failure_rate: float = 0.5, window: int |
     """Opens the circuit when, among at least `min_calls` votes of a sliding window, the share of failures reaches
     `failure_rate`, or the share of calls slower than `slow_call` seconds reaches `slow_rate`.
 
-    The window is the last `window` calls (100), or the last `window_seconds`. While it is open, calls are refused with
-    `CircuitOpen`; where a `@retry` stands above, they wait instead. After `open_for` seconds (growing x1.6 to 60 s,
-    with jitter) at most `trials` calls at once try it; when as many have succeeded it closes, and a failure opens it
-    again. Votes are attempts below a `@retry`, whole calls above one. Refusals (a rate limit, a loading model) do not
-    vote, but for overload where no `@ramp_up` stands in the stack. `name`: what `circuitbreaker.CircuitBreakerMonitor`
-    lists it as (default: the first function that it decorates). `classify` replaces the reading of errors and returned
-    values.
+    The window is the last `window` calls (100; at most 10 million), or the last `window_seconds`. While it is open,
+    calls are refused with `CircuitOpen`; where a `@retry` stands above, they wait instead. After `open_for` seconds
+    (growing x1.6 to 60 s, with jitter) at most `trials` calls at once try it; when as many have succeeded it closes,
+    and a failure opens it again. Votes are attempts below a `@retry`, whole calls above one. Refusals (a rate limit, a
+    loading model) do not vote, but for overload where no `@ramp_up` stands in the stack. `name`: what
+    `circuitbreaker.CircuitBreakerMonitor` lists it as (default: the first function that it decorates). `classify`
+    replaces the reading of errors and returned values.
     """
     check_bare(function, "failure_rate", "breaker(failure_rate=0.5)")
     policy = Breaker(failure_rate, window, window_seconds, min_calls, slow_call, slow_rate, open_for, trials, name,

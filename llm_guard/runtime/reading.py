@@ -143,5 +143,6 @@ def _check(outcome: Outcome) -> None:
         if number is None or (isinstance(number, int | float) and abs(number) <= _MOST):
             continue
         if not (number == math.inf and name in _MAY_BE_ENDLESS):
-            what = "not finite" if isinstance(number, int | float) else f"of type {type(number).__name__}"
-            raise TypeError(f"classify returned an Outcome whose {name} is {what}: it must be a finite number, or None")
+            what = "out of range" if isinstance(number, int | float) else f"of type {type(number).__name__}"
+            raise TypeError(f"classify returned an Outcome whose {name} is {what}: it must be a number of at most "
+                            f"{_MOST:g}, or None")

@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 from llm_guard import checks
 from llm_guard.errors import ConfigError
 
+LONGEST = 10_000_000  # calls in a window, each of which takes a byte from the start
+
 
 class Tally(NamedTuple):
     """What a window holds: `calls` votes, of which `failures` were bad and `slow` slow (a vote may be both)."""
@@ -147,7 +149,7 @@ class Ballot:
         self._min_calls = checks.whole("min_calls", min_calls, least=1)
         self._window: VoteWindow
         if window_seconds is None:
-            size = 100 if window is None else checks.whole("window", window, least=1)
+            size = 100 if window is None else checks.whole("window", window, least=1, most=LONGEST)
             self._min_calls = min(self._min_calls, size)
             self._window = LastCalls(size)
         elif window is None:

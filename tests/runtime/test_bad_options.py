@@ -50,7 +50,7 @@ BAD: list[tuple[Callable[..., object], str, list[object]]] = [
     (retry, "jitter", ["full", 1, lambda wait: "1", lambda: 1.0]),
     (retry, "classify", ["read", 5]),
     (breaker, "failure_rate", [0, 2, -0.5, "0.5", NAN, True]),
-    (breaker, "window", [0, -1, 2.5, "20", True]),
+    (breaker, "window", [0, -1, 2.5, "20", True, 10**12]),
     (breaker, "window_seconds", [0, -1, "20", NAN]),
     (breaker, "min_calls", [0, 1.5, "10", True]),
     (breaker, "slow_call", [0, -1, "5", NAN]),
