@@ -12,6 +12,7 @@ from llm_guard import bounded, call, stack
 from llm_guard.runtime import express
 from llm_guard.runtime.attempt import Permits
 from llm_guard.runtime.policy import Policy
+from llm_guard.runtime.runner import Run
 from llm_guard.state.circuit import Circuit
 from llm_guard.state.votes import Ballot
 
@@ -31,6 +32,14 @@ def test_before_the_end_of_a_call_that_failed(step: str, monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         limit(_fails)()
     assert limit.statistics().in_flight == 0
+
+
+def test_between_the_door_and_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, limit = bounded(1, holds="call"), bounded(1)
+    monkeypatch.setattr(Run, "_make", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stack(whole, limit)(_fails)()
+    assert whole.statistics().in_flight == limit.statistics().in_flight == 0
 
 
 @pytest.mark.parametrize("policies", [lambda limit: (limit,), lambda limit: (bounded(5, holds="call"), limit)],

@@ -142,3 +142,12 @@ def test_it_is_always_known_when_to_come_back(calls: list[tuple[float, float, fl
         now += takes
         limit.end(now, spent, true)
     assert limit.under_way == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_has_ended_ends_once() -> None:
+    limit = CostLimit(100.0, 60.0)
+    spent = limit.start(0.0, 0.0, 10.0)
+    limit.start(0.0, 0.0, 5.0)
+    for _ in range(2):
+        limit.end(1.0, spent, 20.0)
+        assert (limit.in_flight, limit.under_way, limit.spent(1.0)) == (1, 5.0, 25.0)

@@ -380,3 +380,19 @@ def test_threads_of_the_machine_never_exceed_the_limit() -> None:
     assert max(most) <= 3
     assert len(entered) > 100
     assert (limiter.in_flight, limiter.waiting) == (0, 0)
+
+
+def test_a_release_without_room_on_the_stack_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = Limiter(1)
+    limiter.acquire()
+
+    def no_room(*args: object) -> None:
+        raise RecursionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(limiter._line, "leave_whole", no_room)
+        with pytest.raises(RecursionError):
+            limiter.release()
+    assert limiter.in_flight == 1
+    limiter.release()
+    assert limiter.in_flight == 0

@@ -22,7 +22,7 @@ from llm_guard.errors import Cancelled, GuardError, Rejected, Saturated
 from llm_guard.outcome import IGNORED, SUCCESS, Outcome
 from llm_guard.state.bucket import LeakGate
 from llm_guard.state.gate import Ending, Gate, Request
-from llm_guard.state.lane import Lanes, Waiting
+from llm_guard.state.lane import Lane, Lanes, Waiting
 from llm_guard.state.limiter import LimitGate
 from llm_guard.state.line import Line
 
@@ -719,6 +719,35 @@ def test_an_interrupt_while_one_is_let_in_does_not_let_it_in_twice(late: bool, m
         all_of(clock, [wait, leave])
         assert entered == [5]
         assert gate.in_flight == 0
+
+
+def test_an_interrupt_while_a_lane_is_made_does_not_hide_those_who_come_into_it() -> None:
+    errors = [KeyboardInterrupt]
+
+    class Interrupted(dict[Gate, dict[Lane, None]]):
+        def setdefault(self, gate: Gate, lanes: Any = None) -> Any:
+            if errors:
+                raise errors.pop()
+            return super().setdefault(gate, lanes)
+
+    with VirtualClock() as clock:
+        line, gate = Line(), LimitGate(1)
+        request, entered = Request([gate]), []
+        line.enter(request)
+        line._lanes.at = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            line.enter(Request([gate]))
+
+        def wait() -> None:
+            line.enter(Request([gate]))
+            entered.append(clock.now())
+
+        def leave() -> None:
+            clock.sleep(5)
+            line.leave_whole(request, DONE, clock.now)
+
+        all_of(clock, [wait, leave])
+        assert entered == [5]
 
 
 def test_an_interrupt_with_the_permit_just_handed_over_gives_it_to_the_next() -> None:
