@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from llm_guard import CallTimeout, Result, deadline, map_with_backpressure, timeout
 from llm_guard.state.alarm import Timer
+from llm_guard.testing.cold_server import cold_server
+from llm_guard.testing.server import Scenario
 
 #: Seconds that a call is given.
 BOUND = 0.5
@@ -42,6 +45,30 @@ def all_cut(function: Callable[[str], object], items: list[str]) -> None:
     ends = {end.input: end for end in call_all(function, items)}
     assert {item: repr(end) for item, end in ends.items() if not isinstance(end.error, CallTimeout)} == {}
     assert [item for item, end in ends.items() if not BOUND * 0.9 < end.seconds < BOUND + 5] == []
+
+
+def ends_at_slow_servers(makers: list[Callable[[str], Callable[[], object]]], seconds: float) -> list[Any]:
+    """How the calls ended, made for a slow server each and all cut off at once; each server dropped what it had let in.
+
+    Where a call's time was up before its request was there (first calls import much, machines are busy) it is made
+    again.
+    """
+    with ExitStack() as stack:
+        servers = [stack.enter_context(cold_server(Scenario("slow", 8, seconds, 0.0), cancels=True)) for _ in makers]
+        bound = timeout(1.0)
+        calls = {server: bound(make(server.url)) for server, make in zip(servers, makers, strict=True)}
+        ends: dict[object, Any] = {}
+        until = time.monotonic() + 60
+        while missing := [server for server in servers if not server.stats()["calls"]]:
+            assert time.monotonic() < until, ends
+            found = map_with_backpressure(lambda server: calls[server](), missing, workers=len(missing),
+                                          on_error="return")
+            ends.update(zip(missing, found, strict=True))
+        until = time.monotonic() + 5
+        while bound.statistics().still_running or any(
+                stats["abandoned"] != stats["calls"] for stats in (server.stats() for server in servers)):
+            assert time.monotonic() < until, [server.stats() for server in servers]
+        return [ends[server] for server in servers]
 
 
 class LateAlarm:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import huggingface_hub
 import pytest
 from anthropic import Anthropic
+from cuts import ends_at_slow_servers
 from huggingface_hub import InferenceClient
 from huggingface_hub.utils._http import default_client_factory
 from openai import OpenAI
@@ -17,7 +18,7 @@ from openai import OpenAI
 from llm_guard import Kind, bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
 from llm_guard.llm import httpx_client, outcome_of, stream_text, text_of
 from llm_guard.testing.cold_server import cold_server
-from llm_guard.testing.server import SCENARIOS, Scenario
+from llm_guard.testing.server import SCENARIOS
 
 pytestmark = [pytest.mark.real, pytest.mark.once]
 
@@ -163,20 +164,18 @@ def test_retries_of_the_client_s_own_are_named(caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize(("stream", "seconds"), [(False, 1000.0), (True, 1000.0), (True, 3.0)],
                          ids=["whole", "before the first token", "in the midst"])
 def test_calls_that_run_out_of_time_are_cut_off_and_the_server_s_slots_are_free(stream: bool, seconds: float) -> None:
-    with cold_server(Scenario("slow", 8, seconds, 0.0), cancels=True) as server:
-        bound = timeout(1.0)
-        calls = [make(server.url, **({"stream": True} if stream else {})) for make in MAKERS]
+    def call_at(make: Any, url: str) -> Callable[[], str]:
+        call = make(url, **({"stream": True} if stream else {}))
 
-        @bound
-        def ask(call: Callable[[str], Any]) -> str:
+        def ask() -> str:
             answer = call("word " * 50)
-            return "".join(answer if call is calls[-1] else stream_text(answer)) if stream else text_of(answer)
+            if not stream:
+                return text_of(answer)
+            return "".join(answer if make is huggingface_generation else stream_text(answer))
 
-        ends = list(map_with_backpressure(ask, calls, on_error="return"))
-        # Of the guard, or in the words of the client that saw its connection cut.
-        outcomes = [outcome_of(end) for end in ends]
-        assert [outcome and outcome.kind for outcome in outcomes] == [Kind.TIMEOUT] * len(MAKERS)
-        until = time.monotonic() + 5
-        while server.stats()["in_flight"] or bound.statistics().still_running:
-            assert time.monotonic() < until
-        assert (server.stats()["abandoned"], server.stats()["successes"]) == (len(MAKERS), 0)
+        return ask
+
+    ends = ends_at_slow_servers([partial(call_at, make) for make in MAKERS], seconds)
+    # Of the guard, or in the words of the client that saw its connection cut.
+    outcomes = [outcome_of(end) for end in ends]
+    assert [outcome and outcome.kind for outcome in outcomes] == [Kind.TIMEOUT] * len(MAKERS), ends

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+from cuts import ends_at_slow_servers
 
 from llm_guard import CallTimeout, bounded, breaker, map_with_backpressure, ramp_up, retry, timeout
 from llm_guard.clock.virtual import VirtualClock
-from llm_guard.llm import Session, Text, anthropic, huggingface, ollama, openai, outcome_of, usage_of
+from llm_guard.llm import Text, anthropic, huggingface, ollama, openai, outcome_of, usage_of
 from llm_guard.outcome import Kind, Outcome
 from llm_guard.testing.cold_server import ColdServer, cold_server
 from llm_guard.testing.server import SCENARIOS, Scenario
@@ -94,17 +95,12 @@ def test_a_stream_that_is_taken_whole_in_the_guarded_function_is_tried_again_whe
 @pytest.mark.parametrize(("stream", "seconds"), [(False, 1000.0), (True, 1000.0), (True, 3.0)],
                          ids=["whole", "before the first token", "in the midst"])
 def test_calls_that_run_out_of_time_are_cut_off_and_the_server_s_slots_are_free(stream: bool, seconds: float) -> None:
-    Session()  # what is imported late is there, so that the time goes to the calls
-    with cold_server(Scenario("slow", 8, seconds, 0.0), cancels=True) as server:
-        bound = timeout(1.0)
-        makes: list[Callable[..., Any]] = [openai, anthropic, ollama, huggingface]
-        asks = [bound(make("m", url=server.url, stream=stream)) for make in makes]
-        ends = list(map_with_backpressure(lambda ask: "".join(ask("word " * 50)), asks, on_error="return"))
-        assert all(isinstance(end, CallTimeout) for end in ends), ends
-        until = time.monotonic() + 5
-        while server.stats()["in_flight"] or bound.statistics().still_running:
-            assert time.monotonic() < until
-        assert (server.stats()["abandoned"], server.stats()["successes"]) == (4, 0)
+    def call_at(make: Callable[..., Any], url: str) -> Callable[[], str]:
+        call = make("m", url=url, stream=stream)
+        return lambda: "".join(call("word " * 50))
+
+    ends = ends_at_slow_servers([partial(call_at, make) for make in (openai, anthropic, ollama, huggingface)], seconds)
+    assert [end for end in ends if not isinstance(end, CallTimeout)] == []
 
 
 def told(make: Callable[..., Any], url: str, stream: bool) -> Text:
