@@ -81,7 +81,8 @@ class Circuit(Listed, CircuitState, CircuitBreaker):  # type: ignore[misc]  # ci
     _name: str | None = None
     _entered: _Entered | None = None  # from the first block on
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         if "EXPECTED_EXCEPTION" in vars(cls):  # circuitbreaker's way to say what fails
             cls.is_failure = staticmethod(build_failure_predicate(vars(cls)["EXPECTED_EXCEPTION"]))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from llm_guard import checks
 from llm_guard.errors import ConfigError
 
-LONGEST = 10_000_000  # calls in a window, each of which takes a byte from the start
+LONGEST = 10_000_000  # calls in a window, each of which takes two bits from the start
 
 
 class Tally(NamedTuple):
@@ -53,7 +53,7 @@ class VoteWindow(Protocol):
 
 
 class LastCalls:
-    """The last `size` votes, however old, in a ring of a byte each."""
+    """The last `size` votes, however old, in a ring of two bits each."""
 
     _next: int
     calls: int
@@ -69,10 +69,12 @@ class LastCalls:
     def add(self, now: float, bad: bool, slow: bool) -> None:
         at = self._next
         self._next = (at + 1) % self._size
-        oldest = self._votes[at]
-        self._votes[at] = bad + 2 * slow
-        self.failures += bad - (oldest & 1)
-        self.slow += slow - (oldest >> 1)
+        place, shift = at >> 2, (at & 3) << 1
+        oldest, newest = self._votes[place] >> shift & 3, bad + 2 * slow
+        if newest != oldest:
+            self._votes[place] ^= (oldest ^ newest) << shift
+            self.failures += bad - (oldest & 1)
+            self.slow += slow - (oldest >> 1)
         if self.calls < self._size:
             self.calls += 1
 
@@ -80,7 +82,7 @@ class LastCalls:
         return Tally(self.calls, self.failures, self.slow)
 
     def clear(self) -> None:
-        self._votes = bytearray(self._size)  # 1 for a bad one, 2 for a slow one, 3 for both
+        self._votes = bytearray((self._size + 3) // 4)  # 1 for a bad one, 2 for a slow one, 3 for both
         self._next = self.calls = self.failures = self.slow = 0
 
 

@@ -481,6 +481,19 @@ def test_exceptions_that_a_subclass_does_not_expect_neither_vote_nor_reset_the_c
     assert circuit.opened
 
 
+def test_a_mixin_hears_of_a_subclass_and_its_options() -> None:
+    class Labelled:
+        label = ""
+
+        def __init_subclass__(cls, label: str) -> None:
+            cls.label = label
+
+    class Mine(Circuit, Labelled, label="mine"):
+        pass
+
+    assert Mine.label == "mine"
+
+
 def test_a_block_is_refused_while_open(clock: VirtualClock) -> None:
     circuit = make()
     circuit.force_open(clock.now())
