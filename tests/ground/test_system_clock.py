@@ -69,10 +69,14 @@ def test_a_waiter_that_was_set_before_lets_its_thread_through(make: type[Virtual
 def test_a_waiter_that_is_not_set_runs_out_and_can_be_waited_for_again(make: type[VirtualClock]) -> None:
     with make() as clock:
         waiter = clock.waiter()
+        took = []
+        for _ in range(5):  # the machine may be busy with others for a moment
+            before = clock.now()
+            assert waiter.wait(0) is False
+            assert waiter.wait(-math.inf) is False
+            took.append(clock.now() - before)
+        assert min(took) < 0.005
         before = clock.now()
-        assert waiter.wait(0) is False
-        assert waiter.wait(-math.inf) is False
-        assert clock.now() - before < 0.005
         assert waiter.wait(0.02) is False
         assert clock.now() - before >= 0.02
         waiter.set()
