@@ -55,7 +55,7 @@ REASONS = {
     "all five on a function: bytes of its state":
         "five policies keep a state each. Of 5.8 KB `@ramp_up` has 2.3 (1.3 of them its law), `@breaker` 0.8 with "
         "its window and its place in circuitbreaker's Monitor, `@retry` 0.6, `@bounded` and `@timeout` 0.3 each; "
-        "the function, its stack and its plan 0.8; and the weak references by which a fork finds them 0.4.",
+        "the function, its stack and its plan 1.0; and the weak references by which a fork finds them 0.5.",
     "@ramp_up: bytes of its state":
         "1.3 KB are the law's: a hundred numbers and references, of 8 bytes each and a number's own 24, in eleven "
         "objects (window, rate, bucket, latencies, gate, allowance, story), each with a head of 32. 1.0 KB are "

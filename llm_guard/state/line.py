@@ -137,7 +137,7 @@ class Line:
         try:
             self._do(lambda: self._take_back(request, permits, ending))
         except BaseException as error:
-            self._section.later.append(partial(self._abandon, request, permits))
+            self._section.later.append(partial(self._abandon, request, permits))  # not `put_off`: a frame less
             self._section.tell_parked()
             if not isinstance(error, RecursionError):
                 raise

@@ -12,7 +12,6 @@ import textwrap
 import threading
 import time as real_time
 import weakref
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
@@ -666,9 +665,25 @@ def test_a_worker_that_could_not_be_started_does_not_hold_up_the_end(
     monkeypatch.setattr(clock.SystemClock, "spawn", failing)
     mapping = map_with_backpressure(lambda item: real_time.sleep(0.01), itertools.count(), workers=8)
     with pytest.raises(type(error)):
-        deque(mapping, maxlen=0)  # the first answers may be there before the third worker is begun
+        list(itertools.islice(mapping, 500))  # the first answers may be there before the third worker is begun
     assert map_threads() == []
     assert list(mapping) == []
+
+
+def test_that_a_worker_could_not_start_another_is_told_to_the_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn = VirtualClock.spawn
+
+    def failing(self: VirtualClock, function: Callable[[], object], name: str) -> None:
+        if threading.current_thread().name.startswith("llm_guard map"):
+            raise RuntimeError("can't start new thread")
+        spawn(self, function, name)
+
+    monkeypatch.setattr(VirtualClock, "spawn", failing)
+    with VirtualClock() as time:
+        mapping = map_with_backpressure(lambda item: time.sleep(1), range(20), workers=8)
+        with pytest.raises(RuntimeError, match="new thread"):
+            list(mapping)
+        assert time.now() <= 1  # once what was in flight has ended
 
 
 def run(script: str, *, interrupt: bool = False) -> tuple[int, list[str], str]:
